@@ -1,0 +1,1 @@
+"""The HTTP side: routes, schemas, authentication, problem documents and the dashboard's pages."""

@@ -1,0 +1,1 @@
+"""Alembic migrations, configured from pyproject.toml ([tool.alembic])."""
