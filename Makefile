@@ -16,7 +16,7 @@ install: $(VENV)/.installed ## Create the environment named by VENV (default .ve
 # Everything else is the lock, with --no-deps, so that nothing can bring torchvision (its only builds need CUDA).
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -q torch==2.13.0 setuptools wheel
+	$(PIP) install -q torch==2.13.0 "setuptools>=77" wheel
 	SAM2_BUILD_CUDA=0 $(PIP) install -q --no-deps --no-build-isolation -r requirements.lock
 	$(PIP) install -q --no-deps --no-build-isolation -e .
 	@touch $@
