@@ -1,0 +1,65 @@
+"""How is a worker woken? By a Celery message that carries an id and means nothing but "look at the rows".
+
+The API publishes by task name and never imports the worker. Publishing is best effort: a bell that is lost costs
+seconds, because the sweeper rings again for whatever is due.
+"""
+
+from enum import StrEnum
+from uuid import UUID
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from screening.ids import Prefix, encode
+
+logger = structlog.get_logger(__name__)
+
+
+class Queue(StrEnum):
+    """One queue a kind of worker: a slow endpoint must never stall inference."""
+
+    SCREENINGS = "screenings"
+    DELIVERIES = "deliveries"
+    MAINTENANCE = "maintenance"
+
+
+class Task(StrEnum):
+    """Task names, shared by whoever publishes and whoever runs."""
+
+    SCREEN = "assay.screen"
+    DELIVER = "assay.deliver"
+    PURGE = "assay.purge"
+
+
+class Doorbell:
+    """Publishes wake-ups. One a process; thread-safe; connects on first use."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._app = Celery("assay-doorbell", broker=redis_url, set_as_current=False)
+        self._app.conf.update(
+            task_ignore_result=True,
+            broker_transport_options={"socket_connect_timeout": 0.5, "socket_timeout": 1.0, "max_retries": 0},
+            broker_connection_retry=False,
+        )
+
+    def ring_screening(self, screening_id: UUID) -> bool:
+        """Wake a screen worker for this row; False where Redis did not take the message."""
+        return self._ring(Task.SCREEN, Queue.SCREENINGS, encode(Prefix.SCREENING, screening_id))
+
+    def ring_deliveries(self) -> bool:
+        """Wake an io worker: deliveries are due."""
+        return self._ring(Task.DELIVER, Queue.DELIVERIES)
+
+    def ring_purge(self) -> bool:
+        """Wake an io worker: retention has work."""
+        return self._ring(Task.PURGE, Queue.MAINTENANCE)
+
+    def _ring(self, task: Task, queue: Queue, *args: str) -> bool:
+        try:
+            self._app.send_task(task.value, args=args, queue=queue.value, retry=False, ignore_result=True)
+        except (OperationalError, RedisError, OSError) as error:
+            logger.warning("doorbell.silent", task=task.value, error=type(error).__name__)
+            return False
+        return True

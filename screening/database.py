@@ -1,0 +1,33 @@
+"""How does a process reach PostgreSQL? One driver (psycopg 3), sync in workers, async in the API."""
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+# A worker behind a dead server must find out within seconds; TCP alone would take minutes.
+KEEPALIVE = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "application_name": "assay",
+}
+
+
+def _url(database_url: str) -> str:
+    return make_url(database_url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def sync_engine(database_url: str, pool_size: int = 5) -> Engine:
+    """An engine for workers and commands. Raises SQLAlchemy's OperationalError on use where the server is away."""
+    return create_engine(
+        _url(database_url), pool_size=pool_size, max_overflow=5, pool_pre_ping=True, connect_args=KEEPALIVE
+    )
+
+
+def async_engine(database_url: str, pool_size: int = 10) -> AsyncEngine:
+    """An engine for the API; kernel functions run on it through `AsyncSession.run_sync`."""
+    return create_async_engine(
+        _url(database_url), pool_size=pool_size, max_overflow=10, pool_pre_ping=True, connect_args=KEEPALIVE
+    )

@@ -1,0 +1,300 @@
+"""What is the whole life of a screening, and who may change its row?
+
+This module alone writes job rows. PostgreSQL is the truth: a row is claimed with `FOR UPDATE SKIP LOCKED`, holds a
+lease while it runs, and every later write names the `attempt` under which it was claimed, so that a worker that lost
+its lease changes nothing. Each function works in the caller's transaction and never commits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, func, insert, select, text, tuple_, update
+from sqlalchemy.orm import Session
+
+from screening import events
+from screening.errors import Failure, FailureCode
+from screening.jobs_sql import ANNOUNCE, CLAIM_ALONE, CLAIM_BATCH, RESCUE, SERVED
+from screening.tables import (
+    Attempt,
+    Finding,
+    Image,
+    Priority,
+    Screening,
+    State,
+    Submission,
+    assay_now,
+)
+
+# A row's rank is its creation time less this. Strict priorities would starve bulk; a head start lets waiting catch up.
+HEAD_START = {
+    Priority.HIGH: timedelta(minutes=10),
+    Priority.NORMAL: timedelta(0),
+    Priority.BULK: timedelta(hours=-1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What enqueueing needs beside the row's own id. `image` is None for a source that the worker fetches."""
+
+    platform_id: UUID
+    screening_id: UUID
+    priority: Priority = Priority.NORMAL
+    client_ref: str | None = None
+    details: dict[str, Any] | None = None
+    source: dict[str, Any] | None = None
+    filename: str | None = None
+    traceparent: str | None = None
+    image: Image | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A row in a worker's hands: everything the pipeline needs, fenced by `attempt`."""
+
+    screening_id: UUID
+    platform_id: UUID
+    attempt: int
+    strikes: int
+    alone: bool
+    priority: str
+    created_at: datetime
+    started_at: datetime
+    source: dict[str, Any] | None
+    traceparent: str | None
+    image_id: UUID | None
+    blob_key: str | None
+    sha256: bytes | None
+
+
+def enqueue(session: Session, intake: Intake) -> Screening:
+    """Insert a `queued` row with what came along. The caller's commit is the promise behind the 202."""
+    row = Screening(
+        id=intake.screening_id,
+        platform_id=intake.platform_id,
+        priority=intake.priority.value,
+        client_ref=intake.client_ref,
+        rank=assay_now() - HEAD_START[intake.priority],
+        announced_at=assay_now(),
+    )
+    session.add(row)
+    session.flush()
+    session.add(
+        Submission(
+            screening_id=intake.screening_id,
+            source=intake.source,
+            details=intake.details or {},
+            filename=intake.filename,
+            traceparent=intake.traceparent,
+        )
+    )
+    if intake.image is not None:
+        session.add(intake.image)
+    session.flush()
+    return row
+
+
+def claim(session: Session, *, limit: int, worker: str, lease: timedelta) -> list[Claim]:
+    """Take up to `limit` due rows, shared among platforms by weight; the attempt is bumped, the lease set.
+
+    Rows whose lease once expired are not among them: `claim_alone` takes those, one at a time.
+    """
+    rows = session.execute(text(CLAIM_BATCH), {"limit": limit, "pool": 4 * limit, "lease": lease}).mappings().all()
+    if rows:
+        session.execute(text(SERVED), {"platforms": list({row["platform_id"] for row in rows})})
+    return _claimed(session, rows, worker)
+
+
+def claim_alone(session: Session, *, worker: str, lease: timedelta) -> list[Claim]:
+    """Take one row that a worker died with, so that a poison image takes no neighbour along."""
+    rows = session.execute(text(CLAIM_ALONE), {"lease": lease}).mappings().all()
+    return _claimed(session, rows, worker)
+
+
+def _claimed(session: Session, rows: Sequence[RowMapping], worker: str) -> list[Claim]:
+    claims = [Claim(**row) for row in rows]
+    if claims:
+        session.execute(
+            insert(Attempt),
+            [
+                {"screening_id": c.screening_id, "attempt": c.attempt, "worker": worker, "alone": c.alone}
+                for c in claims
+            ],
+        )
+    return claims
+
+
+def heartbeat(session: Session, claims: Sequence[Claim], *, lease: timedelta) -> set[UUID]:
+    """Renew the leases still held; returns the screenings that are still the caller's."""
+    if not claims:
+        return set()
+    held = tuple_(Screening.id, Screening.attempt).in_([(c.screening_id, c.attempt) for c in claims])
+    statement = (
+        update(Screening)
+        .where(held, Screening.state == State.RUNNING)
+        .values(due_at=assay_now() + lease)
+        .returning(Screening.id)
+        .execution_options(synchronize_session=False)
+    )
+    return set(session.scalars(statement))
+
+
+def _end(session: Session, claim: Claim, outcome: str, detail: str | None = None, **values: Any) -> bool:
+    """Write a claimed row once, if it is still the caller's; the fence behind complete, fail and release."""
+    statement = (
+        update(Screening)
+        .where(Screening.id == claim.screening_id, Screening.attempt == claim.attempt, Screening.state == State.RUNNING)
+        .values(**values)
+        .returning(Screening.id)
+        .execution_options(synchronize_session=False)
+    )
+    held = session.scalar(statement) is not None
+    _end_attempt(session, claim.screening_id, claim.attempt, outcome if held else "fenced", detail)
+    return held
+
+
+def _end_attempt(session: Session, screening_id: UUID, attempt: int, outcome: str, detail: str | None) -> None:
+    session.execute(
+        update(Attempt)
+        .where(Attempt.screening_id == screening_id, Attempt.attempt == attempt, Attempt.ended_at.is_(None))
+        .values(ended_at=assay_now(), outcome=outcome, detail=detail)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def complete(session: Session, claim: Claim, finding: Finding) -> bool:
+    """`running -> succeeded` with its finding and event. False where the lease was lost: nothing is written."""
+    if not _end(session, claim, "succeeded", state=State.SUCCEEDED, finished_at=assay_now(), alone=False):
+        return False
+    session.add(finding)
+    session.flush()
+    events.screening_ended(session, claim.screening_id)
+    return True
+
+
+def fail(session: Session, claim: Claim, failure: Failure, *, strike: bool, max_strikes: int, retry_in: float) -> bool:
+    """Record the image's own failure. A strike below the limit tries again; otherwise `running -> failed`.
+
+    `strike=False` ends at once: what is certain (a text file, too many frames) gains nothing by repetition.
+    """
+    strikes = claim.strikes + 1
+    if strike and strikes < max_strikes:
+        wait = timedelta(seconds=retry_in)
+        return _end(
+            session, claim, "released", failure.code,
+            state=State.QUEUED, strikes=strikes, due_at=assay_now() + wait, announced_at=None,
+        )  # fmt: skip
+    if not _end(session, claim, "failed", failure.code, strikes=strikes, **_failed(failure)):
+        return False
+    events.screening_ended(session, claim.screening_id)
+    return True
+
+
+def _failed(failure: Failure) -> dict[str, Any]:
+    return {
+        "state": State.FAILED,
+        "finished_at": assay_now(),
+        "error_code": failure.code.value,
+        "error_detail": failure.detail,
+        "error_retryable": failure.retryable,
+        "alone": False,
+    }
+
+
+def release(session: Session, claim: Claim, *, reason: str, retry_in: float) -> bool:
+    """Give a row back without a strike: shutdowns and storage or GPU-memory errors are not the image's fault."""
+    wait = timedelta(seconds=retry_in)
+    return _end(
+        session, claim, "released", reason, state=State.QUEUED, due_at=assay_now() + wait, announced_at=None
+    )  # fmt: skip
+
+
+def fetched(session: Session, claim: Claim, image: Image) -> bool:
+    """Attach the bytes that the worker fetched for a source, if the row is still the caller's."""
+    if claim.screening_id not in heartbeat(session, [claim], lease=timedelta(seconds=60)):
+        return False
+    session.add(image)
+    session.flush()
+    return True
+
+
+def rescue(session: Session, *, limit: int, max_strikes: int) -> int:
+    """Queue rows whose lease has expired, to be claimed alone next; returns how many.
+
+    A crash in company says nothing about which image caused it, so it costs no strike; a crash while alone does, and
+    the last strike ends the row as `failed`.
+    """
+    rows = session.execute(text(RESCUE), {"limit": limit, "max_strikes": max_strikes}).all()
+    for row in rows:
+        _end_attempt(session, row.id, row.attempt, "expired", None)
+        if row.state == State.FAILED:
+            events.screening_ended(session, row.id)
+    return len(rows)
+
+
+def unannounced(session: Session, *, limit: int, older_than: timedelta) -> list[UUID]:
+    """Mark and return rows that are due but were not announced lately: their doorbell may be lost."""
+    return list(session.scalars(text(ANNOUNCE), {"limit": limit, "older_than": older_than}))
+
+
+def erase(session: Session, screening: Screening) -> None:
+    """Fence whoever works on the row, end it if it has not ended, and mark it erased. The caller removes the bytes."""
+    statement = update(Screening).where(Screening.id == screening.id)
+    state = session.scalar(select(Screening.state).where(Screening.id == screening.id).with_for_update())
+    values: dict[str, Any] = {"erased_at": assay_now(), "attempt": Screening.attempt + 1, "client_ref": None}
+    live = state in (State.QUEUED, State.RUNNING)
+    if live:
+        values |= _failed(Failure(FailureCode.ERASED, "The platform erased this screening before it had ended."))
+    session.execute(statement.values(**values).execution_options(synchronize_session=False))
+    if live:
+        events.screening_ended(session, screening.id)
+
+
+def hold(session: Session, screening_id: UUID, *, held: bool) -> None:
+    """Set or lift the legal hold, under which erasing and retention leave a screening alone."""
+    session.execute(update(Screening).where(Screening.id == screening_id).values(legal_hold=held))
+
+
+def due_left(session: Session) -> bool:
+    """Whether any row could be claimed now."""
+    statement = select(Screening.id).where(Screening.state == State.QUEUED, Screening.due_at <= assay_now()).limit(1)
+    return session.scalar(statement) is not None
+
+
+def oldest_due_seconds(session: Session) -> float:
+    """Age of the oldest due, unclaimed row in seconds; 0 with none. What back-pressure and scaling read."""
+    oldest = select(func.min(Screening.due_at)).where(Screening.state == State.QUEUED, Screening.due_at <= assay_now())
+    age = session.scalar(select(func.extract("epoch", assay_now() - oldest.scalar_subquery())))
+    return float(age or 0.0)
+
+
+def queued(session: Session, platform_id: UUID, *, at_most: int) -> int:
+    """How many rows of a platform wait, counted no further than `at_most`: what quotas read."""
+    rows = select(Screening.id).where(Screening.platform_id == platform_id, Screening.state == State.QUEUED)
+    return session.scalar(select(func.count()).select_from(rows.limit(at_most).subquery())) or 0
+
+
+def duplicate_finding(
+    session: Session, claim: Claim, *, weights_sha256: str, preprocess: str
+) -> tuple[Finding, Image] | None:
+    """An earlier finding of this platform for the same bytes, weights and preprocessing, with its image; or None."""
+    statement = (
+        select(Finding, Image)
+        .join(Image, Image.screening_id == Finding.screening_id)
+        .join(Screening, Screening.id == Finding.screening_id)
+        .where(
+            Image.platform_id == claim.platform_id,
+            Image.sha256 == claim.sha256,
+            Image.screening_id != claim.screening_id,
+            Finding.weights_sha256 == weights_sha256,
+            Finding.preprocess == preprocess,
+            Screening.erased_at.is_(None),
+        )
+        .order_by(Finding.created_at)
+        .limit(1)
+    )
+    found = session.execute(statement).first()
+    return None if found is None else (found[0], found[1])

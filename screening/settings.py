@@ -1,0 +1,88 @@
+"""What can an operator set, and why is each default what it is?
+
+Everything comes from the environment with the prefix `ASSAY_`. One class holds it; nothing else reads the environment.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """The settings of every process of Assay. Sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="ASSAY_", extra="ignore", frozen=True)
+
+    # Where things live.
+    database_url: str = "postgresql://localhost/assay"
+    redis_url: str = "redis://localhost:6379/0"
+    blob_url: str = "file:///var/lib/assay/blobs"
+    # Credentials and region come from boto3's own chain; only the endpoint is ours, for servers other than Amazon's.
+    s3_endpoint_url: str | None = None
+    # Links in answers and webhooks are absolute, so they need to know the outside address. No trailing slash.
+    public_url: str = "http://localhost:8000"
+    # The first key encrypts and signs; every key decrypts and verifies, so that a rotation interrupts nothing.
+    # Comma-separated in the environment. `assay up` creates one.
+    secret_keys: SecretStr = SecretStr("")
+    log_level: str = "INFO"
+
+    # The detector.
+    weights: Path | None = None  # None: the bundled checkpoint
+    device: str = "auto"  # auto: cuda where there is one, else cpu
+    batch_size: int = Field(
+        default=8, ge=1, le=256
+    )  # rows a claim takes; larger gains little on one GPU and delays fairness
+    mask_mode: str = "always"  # always | never | above=0.3
+    worker_threads: int = 0  # torch threads; 0: all cores but one, which decoding needs
+
+    # What an upload may be. The limits hold before any pixel is decoded.
+    max_bytes: int = 25 * MEBIBYTE
+    max_pixels: int = 50_000_000  # 50 MP decode to 150 MB of RGB, which the decoder's address-space limit allows for
+    max_side: int = 16_384
+    max_frames: int = 1_000
+    max_metadata_bytes: int = 4_096
+
+    # Decoding runs in subprocesses; these bound what one image can cost.
+    decode_seconds: float = 20.0
+    decode_memory: int = 1536 * MEBIBYTE
+    decoders: int = 2
+
+    # Fetching a URL source.
+    fetch_seconds: float = 20.0
+    # CIDR ranges, comma-separated, that are allowed although they are not public; for tests and private networks.
+    allowed_ranges: str = ""
+
+    # The line. A lease far above one batch's time, renewed at a third of it.
+    lease_seconds: float = 60.0
+    drain_seconds: float = 60.0  # one task claims for this long, then rings again; limits lie well above
+    max_strikes: int = 3
+    sweep_seconds: float = 2.0
+    announce_again_seconds: float = 10.0  # a queued row whose doorbell was lost rings again after this
+
+    # Intake.
+    backpressure_seconds: float = 900.0  # with the oldest due screening older than this, intake answers 503
+    wait_seconds_max: int = 30  # Prefer: wait=N
+    idempotency_hours: int = 24
+    metrics_port: int = 0  # 0: no metrics listener
+    default_rate_per_second: float = 50.0
+    default_burst: int = 200
+
+    @field_validator("public_url")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    @property
+    def keys(self) -> list[str]:
+        """The secret keys in order, newest first; empty where none are set."""
+        return [key.strip() for key in self.secret_keys.get_secret_value().split(",") if key.strip()]
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Read the environment once a process."""
+    return Settings()

@@ -1,0 +1,39 @@
+"""The tables, all registered on one metadata so that Alembic sees them."""
+
+from screening.tables.base import Base, assay_now
+from screening.tables.event import Delivery, DeliveryAttempt, Endpoint, Event
+from screening.tables.idempotency import IdempotencyRecord
+from screening.tables.platform import ApiKey, Platform, Turn
+from screening.tables.screening import (
+    TERMINAL,
+    Attempt,
+    Feedback,
+    Finding,
+    Image,
+    Priority,
+    Screening,
+    State,
+    Submission,
+)
+
+__all__ = [
+    "TERMINAL",
+    "ApiKey",
+    "Attempt",
+    "Base",
+    "Delivery",
+    "DeliveryAttempt",
+    "Endpoint",
+    "Event",
+    "Feedback",
+    "Finding",
+    "IdempotencyRecord",
+    "Image",
+    "Platform",
+    "Priority",
+    "Screening",
+    "State",
+    "Submission",
+    "Turn",
+    "assay_now",
+]

@@ -1,0 +1,110 @@
+"""Which servers do the tests stand on? Real ones, started once a run on free ports."""
+
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from screening import migrate, platforms
+from screening.database import sync_engine
+from screening.embedded import EmbeddedPostgres, EmbeddedRedis
+from screening.ids import uuid7
+from screening.tables import Platform
+
+SEED = int(os.environ.get("ASSAY_TEST_SEED", random.SystemRandom().randrange(2**32)))
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def pytest_report_header() -> str:
+    """Print the seed, so that a failing run can be run again."""
+    return f"ASSAY_TEST_SEED={SEED}"
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Chance that can be repeated."""
+    return random.Random(SEED)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference inputs outside the repository; the test is skipped, aloud, without them."""
+    folder = os.environ.get("ASSAY_SHARED", str(Path(__file__).parents[2] / "shared"))
+    if not Path(folder, "fixtures").is_dir():
+        pytest.skip("ASSAY_SHARED names no folder with the reference inputs")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def run_folder() -> Iterator[Path]:
+    """A folder of short path: PostgreSQL as root runs as somebody else, who must be able to enter it."""
+    with tempfile.TemporaryDirectory(prefix="assay-test-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(run_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """One PostgreSQL for the run. Tests that kill a server start their own."""
+    server = EmbeddedPostgres(run_folder / "postgres", "secret", fsync=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(run_folder: Path) -> Iterator[EmbeddedRedis]:
+    """One Redis for the run."""
+    server = EmbeddedRedis(run_folder / "redis", "secret")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def template(postgres: EmbeddedPostgres) -> str:
+    """A migrated database that each test copies: cheaper than migrating anew, cleaner than truncating."""
+    engine = sync_engine(postgres.create_database("template_assay"))
+    with engine.begin() as connection:
+        migrate.upgrade(connection)
+    engine.dispose()
+    return "template_assay"
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """An empty, migrated database of the test's own."""
+    name = f"test_{uuid7().hex}"
+    admin = sync_engine(postgres.url("postgres")).execution_options(isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    yield postgres.url(name)
+    with admin.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    admin.dispose()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine on the test's database."""
+    made = sync_engine(database_url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def sessions(engine: Engine) -> sessionmaker[Session]:
+    """Sessions that keep what they loaded after a commit."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+@pytest.fixture
+def platform(sessions: sessionmaker[Session]) -> Platform:
+    """One platform."""
+    with sessions.begin() as session:
+        return platforms.create(session, "acme")
