@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     fetch_seconds: float = 20.0
     # CIDR ranges, comma-separated, that are allowed although they are not public; for tests and private networks.
     allowed_ranges: str = ""
+    # The same for webhook endpoints, apart: a receiver inside is common, fetching images from inside is not.
+    webhook_allowed_ranges: str = ""
 
     # The line. A lease far above one batch's time, renewed at a third of it.
     lease_seconds: float = 60.0

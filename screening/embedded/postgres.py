@@ -91,6 +91,11 @@ class EmbeddedPostgres:
                 connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
         return self.url(name)
 
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """Fast shutdown: sessions are ended, data is flushed."""
         if self._process is not None:

@@ -48,6 +48,11 @@ class EmbeddedRedis:
         except redis.RedisError:
             return False
 
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """SIGTERM: data is saved."""
         if self._process is not None:

@@ -1,0 +1,1 @@
+"""The embedded stack: what `assay up` starts, watches and stops."""

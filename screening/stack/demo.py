@@ -1,0 +1,42 @@
+"""What does a newcomer need to try everything? A platform with a key, a listening endpoint, a reviewer: made once."""
+
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from screening import api_keys, platforms
+from screening.api_keys import Scope
+from screening.stack.home import Home, write_private
+
+PLATFORM = "demo"
+EMAIL = "reviewer@demo.example"
+SCOPES = frozenset({Scope.READ, Scope.WRITE, Scope.REVIEW, Scope.ADMIN})
+
+
+@dataclass(slots=True)
+class Credentials:
+    """The content of `demo.json`. Names are fixed: clients and checks read them."""
+
+    url: str
+    api_key: str
+    webhook_secret: str
+    reviewer_email: str
+    reviewer_password: str
+
+
+def credentials(home: Home, sessions: sessionmaker[Session], url: str) -> Credentials:
+    """The demo's credentials, kept over restarts; only the address may change."""
+    known: dict[str, Any] = json.loads(home.demo.read_text()) if home.demo.exists() else {}
+    made = Credentials(**(known | {"url": url})) if known else _new(sessions, url)
+    write_private(home.demo, asdict(made))
+    return made
+
+
+def _new(sessions: sessionmaker[Session], url: str) -> Credentials:
+    with sessions.begin() as session:
+        platform = platforms.by_name(session, PLATFORM) or platforms.create(session, PLATFORM)
+        key = api_keys.create(session, platform.id, SCOPES)
+    return Credentials(url, key, "", EMAIL, secrets.token_urlsafe(12))
