@@ -29,3 +29,7 @@ class ImageError(DetectorError):
 
 class PromptError(DetectorError):
     """Token ids that do not fit the pixel values beside them."""
+
+
+class InferenceError(DetectorError):
+    """The network answered with something that is no answer."""

@@ -54,12 +54,10 @@ class Network(nn.Module):
         super().__init__()
         self.config, self.image_id, self.seg_id = config, image_id, seg_id
         language, width = config.language, config.language.hidden_size
-        vision, text = native_vision(config.vision), native_language(language)
-        self.vision_tower = InternVLVisionModel(vision)
-        self.connector = InternVLMultiModalProjector(
-            InternVLConfig(vision_config=vision, text_config=text, downsample_ratio=config.downsample_ratio)
-        )
-        self.language_model = LlamaModel(text)
+        native = native_config(config)
+        self.vision_tower = InternVLVisionModel(native.vision_config)  # type: ignore[arg-type]
+        self.connector = InternVLMultiModalProjector(native)
+        self.language_model = LlamaModel(native.text_config)  # type: ignore[arg-type]
         self.lm_head = nn.Linear(width, language.vocab_size, bias=False)
         self.seg_projection = nn.Sequential(
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.grounding.d_model)
@@ -128,9 +126,16 @@ class Network(nn.Module):
 
     def ground(self, sam_pixel_values: Tensor, rows: Tensor, seg_embed: Tensor) -> Masks:
         """Decode a mask for each prompt: `rows` (n_seg,) says whose image, `seg_embed` (n_seg, d) what to look for."""
+        if len(rows) == 0:
+            return self._no_masks(sam_pixel_values)
         images, which = torch.unique(rows, return_inverse=True)
         features = self.grounding.encode(sam_pixel_values[images])
         return self.grounding.decode(features.rows(which), seg_embed)
+
+    def _no_masks(self, like: Tensor) -> Masks:
+        side = self.config.grounding.image_size // 4
+        empty = (like.new_zeros(0, *shape, dtype=self.dtype) for shape in ((3, side, side), (3,), (1,)))
+        return Masks(*empty)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -174,9 +179,20 @@ def pixel_shuffle(patches: Tensor, factor: int) -> Tensor:
     return grid.reshape(tiles, cells * cells, factor * factor * dim)
 
 
-def native_vision(vision: VisionConfig) -> InternVLVisionConfig:
-    """Say the same in transformers' terms."""
-    native = InternVLVisionConfig(
+def native_config(config: DeFakerOneConfig) -> InternVLConfig:
+    """Say the same in transformers' terms: InternVL's vision and connector, InternLM2 as Llama."""
+    native = InternVLConfig(
+        vision_config=_native_vision(config.vision),
+        text_config=_native_language(config.language),
+        downsample_ratio=config.downsample_ratio,
+        tie_word_embeddings=False,
+    )
+    native._attn_implementation = "sdpa"  # reaches both parts; left alone, the vision tower would fall back to eager
+    return native
+
+
+def _native_vision(vision: VisionConfig) -> InternVLVisionConfig:
+    return InternVLVisionConfig(
         hidden_size=vision.hidden_size,
         num_hidden_layers=vision.num_hidden_layers,
         num_attention_heads=vision.num_attention_heads,
@@ -189,13 +205,10 @@ def native_vision(vision: VisionConfig) -> InternVLVisionConfig:
         use_qk_norm=False,
         use_mean_pooling=True,  # makes the final norm an identity, which InternViT-300M does not have
     )
-    native._attn_implementation = "sdpa"
-    return native
 
 
-def native_language(language: LanguageConfig) -> LlamaConfig:
-    """Say the same in transformers' terms: InternLM2 is Llama with another layout of q, k and v."""
-    native = LlamaConfig(
+def _native_language(language: LanguageConfig) -> LlamaConfig:
+    return LlamaConfig(
         vocab_size=language.vocab_size,
         hidden_size=language.hidden_size,
         num_hidden_layers=language.num_hidden_layers,
@@ -218,5 +231,3 @@ def native_language(language: LanguageConfig) -> LlamaConfig:
         mlp_bias=False,
         tie_word_embeddings=False,
     )
-    native._attn_implementation = "sdpa"
-    return native

@@ -84,6 +84,14 @@ def preprocess(image: Image.Image, config: DeFakerOneConfig) -> Prepared:
     )
 
 
+def blank(config: DeFakerOneConfig, tiles: int) -> Prepared:
+    """Return a black image of so many tiles, to warm the model with."""
+    side, square = config.vision.image_size, config.grounding.image_size
+    tiles_u8 = torch.zeros(tiles, side, side, 3, dtype=torch.uint8)
+    sam_u8 = torch.zeros(1, square, square, 3, dtype=torch.uint8)
+    return Prepared(tiles_u8, sam_u8, (side, side), Grid(tiles, 1, thumbnail=False))
+
+
 def _stack(images: list[Image.Image]) -> Tensor:
     arrays: list[npt.NDArray[np.uint8]] = [np.asarray(image, dtype=np.uint8) for image in images]
     return torch.from_numpy(np.stack(arrays))  # (n, side, side, 3)

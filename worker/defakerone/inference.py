@@ -1,0 +1,166 @@
+"""How does a batch of unlike images go through the network once, with no work done twice?
+
+1. Tiles of all images in one run of the vision tower, in chunks of one size.
+2. One pass of the language model for images of like tile counts: prompt and answer suffix together, because the verdict
+   (last prompt position) and the [SEG] state come out of the same causal pass (design: 9). No generation loop.
+3. The language head only at eight rows of its matrix, in float32, at one position an image.
+4. SAM2's image encoder in chunks, its mask decoder once an image, no memory encoder.
+5. One copy from the device to the host for the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worker.defakerone.batching import Group, bucket, chunks, group_rows
+from worker.defakerone.model import Network
+from worker.defakerone.preprocessing import Prepared, blank, normalise
+from worker.defakerone.prompt import Prompt
+from worker.defakerone.settings import InferenceSettings
+from worker.defakerone.tiling import candidate_grids
+from worker.defakerone.verdict import Inference, tamper_score
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageStates:
+    """The two states that matter of every image's row."""
+
+    verdict: Tensor  # (images, dim), at the last prompt position
+    seg: Tensor  # (images, [SEG] tokens, dim)
+
+
+class Engine:
+    """Runs batches on one network with one prompt. Keeps nothing of an image."""
+
+    def __init__(self, network: Network, prompt: Prompt, word_ids: Sequence[int], settings: InferenceSettings) -> None:
+        self.network, self.prompt, self.settings = network, prompt, settings
+        self._word_ids = torch.tensor(word_ids)
+        self._suffix_seg = [at for at, token in enumerate(prompt.suffix) if token == prompt.seg_id]
+        self._embed_tiles = self._compiled(lambda tiles: network.embed_tiles(normalise(tiles)))
+        self._run_embeds = self._compiled(self._language_model)
+
+    @torch.inference_mode()
+    def run(self, prepared: Sequence[Prepared]) -> list[Inference]:
+        """Run a batch; results come in the order of `prepared`."""
+        if not prepared:
+            return []
+        states = self.language_states(prepared)
+        words = self.word_logits(states.verdict)
+        wanted = self._wanted(words)
+        masks = self.mask_logits(prepared, states.seg, wanted) if wanted else None
+        return self._unpack(words, states.verdict, masks, wanted)
+
+    def warm(self, batch_sizes: Sequence[int]) -> None:
+        """Run blank images of every tile count at every batch size: each shape that `run` can meet, once."""
+        config = self.network.config
+        counts = {cols * rows for cols, rows in candidate_grids(config.min_tiles, config.max_tiles)}
+        for tiles in sorted({n + int(config.use_thumbnail and n > 1) for n in counts}):
+            for size in batch_sizes:
+                self.run([blank(config, tiles)] * size)
+
+    def language_states(self, prepared: Sequence[Prepared]) -> LanguageStates:
+        """Return the verdict and [SEG] states of every image."""
+        counts = [len(item.tiles_u8) for item in prepared]
+        embeds = self.vision_embeds(prepared)
+        text = self._text_embeds(embeds.device)
+        starts = np.cumsum([0, *counts]).tolist()
+        verdicts: list[Tensor] = [embeds] * len(counts)
+        segs: list[Tensor] = [embeds] * len(counts)
+        for group in self._groups(counts):
+            images = [embeds[starts[i] : starts[i + 1]] for i in group.indices]
+            hidden = self._run_group(images, text, group.length)
+            for row, index in enumerate(group.indices):
+                at = self.prompt.verdict_position(counts[index])
+                verdicts[index] = hidden[row, at]
+                segs[index] = torch.stack([hidden[row, at + 1 + seg] for seg in self._suffix_seg])
+        return LanguageStates(torch.stack(verdicts), torch.stack(segs))
+
+    def vision_embeds(self, prepared: Sequence[Prepared]) -> Tensor:
+        """Return the language embeddings of all tiles, one image after the other: (all tiles, tokens, dim)."""
+        tiles = self._to_device(torch.cat([item.tiles_u8 for item in prepared]))
+        size = self.settings.vision_chunk
+        return torch.cat([self._at_size(self._embed_tiles, tiles[part], size) for part in chunks(len(tiles), size)])
+
+    def word_logits(self, verdict: Tensor) -> Tensor:
+        """Return the eight words' logits (images, 8): eight rows of the head, in float32 whatever the weights are."""
+        rows = self.network.lm_head.weight[self._word_ids.to(verdict.device)]
+        return verdict.float() @ rows.float().T
+
+    def mask_logits(self, prepared: Sequence[Prepared], seg: Tensor, wanted: Sequence[int]) -> Tensor:
+        """Return the chosen mask's logits of the wanted images: (wanted, S/4, S/4). Several [SEG]s unite."""
+        squares = self._to_device(torch.cat([prepared[index].sam_u8 for index in wanted]))
+        prompts = self.network.seg_projection(seg[list(wanted)])  # (wanted, [SEG] tokens, d)
+        return torch.cat(
+            [self._decode(squares[part], prompts[part]) for part in chunks(len(wanted), self.settings.grounding_chunk)]
+        )
+
+    def _decode(self, squares: Tensor, prompts: Tensor) -> Tensor:
+        images, segs = prompts.shape[:2]
+        features = self.network.grounding.encode(normalise(squares))
+        rows = torch.arange(images, device=squares.device).repeat_interleave(segs)
+        masks = self.network.grounding.decode(features if segs == 1 else features.rows(rows), prompts.flatten(0, 1))
+        return masks.low_res_logits.float().view(images, segs, *masks.multimask_logits.shape[-2:]).amax(dim=1)
+
+    def _groups(self, counts: Sequence[int]) -> list[Group]:
+        lengths = [self.prompt.length(tiles) for tiles in counts]
+        # A compiled pass has one length only: mixing tile counts would multiply the shapes.
+        share = 0.0 if self.settings.compile else self.settings.padding_share
+        return group_rows(lengths, self.settings.language_positions, share)
+
+    def _run_group(self, images: Sequence[Tensor], text: tuple[Tensor, Tensor], length: int) -> Tensor:
+        """Run the language model over rows of `text` around each image's embeddings (tiles, tokens, dim)."""
+        before, after = text
+        rows = before.new_zeros(len(images), length, before.shape[-1])
+        for row, image in zip(rows, images, strict=True):
+            parts = torch.cat([before, image.flatten(0, 1).to(before.dtype), after])
+            row[: len(parts)] = parts
+        return self._at_size(self._run_embeds, rows, bucket(len(rows)))
+
+    def _text_embeds(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        embed = self.network.language_model.embed_tokens
+        before = torch.tensor(self.prompt.prefix, device=device)
+        after = torch.tensor([*self.prompt.question, *self.prompt.suffix], device=device)
+        return embed(before), embed(after)
+
+    def _language_model(self, embeds: Tensor) -> Tensor:
+        hidden: Tensor = self.network.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        return hidden
+
+    def _wanted(self, words: Tensor) -> list[int]:
+        """Return the indices of the images that get a mask. Only `above=X` must wait for the scores."""
+        mode = self.settings.mask_mode
+        if mode.above is None:
+            return []
+        if mode.above == 0:
+            return list(range(len(words)))
+        return [index for index, row in enumerate(words.cpu().numpy()) if mode.wants(tamper_score(row))]
+
+    def _unpack(self, words: Tensor, verdict: Tensor, masks: Tensor | None, wanted: Sequence[int]) -> list[Inference]:
+        parts = [words.flatten(), verdict.float().flatten(), *([] if masks is None else [masks.flatten()])]
+        host = torch.cat(parts).cpu().numpy()  # the batch's one copy to the host
+        images, dim = verdict.shape
+        logits = host[: images * 8].reshape(images, 8)
+        state = host[images * 8 : images * (8 + dim)].reshape(images, dim)
+        low = {} if masks is None else dict(zip(wanted, host[images * (8 + dim) :].reshape(masks.shape), strict=True))
+        return [Inference(logits[i], state[i], low.get(i)) for i in range(images)]
+
+    def _to_device(self, pixels: Tensor) -> Tensor:
+        device = self.network.device
+        return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
+
+    def _compiled(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        if not self.settings.compile:
+            return function
+        return torch.compile(function, dynamic=False, mode="reduce-overhead")
+
+    def _at_size(self, function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
+        """Run a function of rows; where shapes are compiled, on exactly `size` of them."""
+        if not self.settings.compile:
+            return function(rows)
+        filled = torch.cat([rows, rows.new_zeros(size - len(rows), *rows.shape[1:])])
+        return function(filled)[: len(rows)].clone()  # a CUDA graph writes its next answer into the same memory
