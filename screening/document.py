@@ -6,7 +6,7 @@ from typing import Any
 from screening import blobs
 from screening.ids import Prefix, encode
 from screening.settings import Settings
-from screening.tables import Finding, Image, Screening, State
+from screening.tables import Finding, Image, Review, ReviewState, Screening, State
 
 
 def timestamp(value: datetime | None) -> str | None:
@@ -31,7 +31,7 @@ def screening(row: Screening, settings: Settings) -> dict[str, Any]:
         "verdict": None if finding is None else verdict(finding),
         "localization": None if finding is None else localization(row, finding, settings),
         "policy": None if finding is None or finding.policy_version is None else policy(finding),
-        "review": None,
+        "review": None if finding is None or row.review is None else review(row.review),
         "error": error(row),
         "versions": None if finding is None else versions(finding),
         "timing_ms": timing(row),
@@ -85,7 +85,18 @@ def localization(row: Screening, finding: Finding, settings: Settings) -> dict[s
 
 def policy(finding: Finding) -> dict[str, Any]:
     """What the platform's policy made of the finding, and by which version."""
-    return {"version": finding.policy_version, "outcome": finding.outcome, "rule": finding.rule}
+    return {
+        "version": finding.policy_version,
+        "outcome": finding.outcome,
+        "rule": finding.rule,
+        "guard": finding.guard,
+    }
+
+
+def review(row: Review) -> dict[str, Any]:
+    """Whether people have decided. The undo window and a second stage are nobody's business outside."""
+    state = ReviewState.CLAIMED if row.state == ReviewState.SETTLING else row.state
+    return {"id": encode(Prefix.REVIEW, row.id), "state": state}
 
 
 def error(row: Screening) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, func, insert, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
-from screening import events
+from screening import events, policies, reviews
 from screening.errors import Failure, FailureCode
 from screening.jobs_sql import ANNOUNCE, CLAIM_ALONE, CLAIM_BATCH, RESCUE, SERVED
 from screening.tables import (
@@ -166,13 +166,22 @@ def _end_attempt(session: Session, screening_id: UUID, attempt: int, outcome: st
 
 
 def complete(session: Session, claim: Claim, finding: Finding) -> bool:
-    """`running -> succeeded` with its finding and event. False where the lease was lost: nothing is written."""
+    """`running -> succeeded`: finding, policy, review and event. False where the lease was lost: nothing is written."""
     if not _end(session, claim, "succeeded", state=State.SUCCEEDED, finished_at=assay_now(), alone=False):
         return False
+    ruling = policies.apply(session, finding, priority=claim.priority, metadata=_metadata(session, claim))
     session.add(finding)
     session.flush()
+    reviews.open_for(session, finding, ruling)
     events.screening_ended(session, claim.screening_id)
     return True
+
+
+def _metadata(session: Session, claim: Claim) -> dict[str, Any]:
+    """What the platform said about the image, which its policy may ask about."""
+    statement = select(Submission.details).where(Submission.screening_id == claim.screening_id)
+    details: dict[str, Any] = session.scalars(statement).one()
+    return details
 
 
 def fail(session: Session, claim: Claim, failure: Failure, *, strike: bool, max_strikes: int, retry_in: float) -> bool:

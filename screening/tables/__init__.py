@@ -1,9 +1,12 @@
 """The tables, all registered on one metadata so that Alembic sees them."""
 
+from screening.tables.audit import AuditEntry
 from screening.tables.base import Base, assay_now
 from screening.tables.event import Delivery, DeliveryAttempt, Endpoint, Event
 from screening.tables.idempotency import IdempotencyRecord
 from screening.tables.platform import ApiKey, Platform, Turn
+from screening.tables.policy import KillSwitch, Policy, ShadowRuling, Standing
+from screening.tables.review import Decision, Passing, Review, ReviewState, Stage
 from screening.tables.screening import (
     TERMINAL,
     Attempt,
@@ -20,7 +23,9 @@ __all__ = [
     "TERMINAL",
     "ApiKey",
     "Attempt",
+    "AuditEntry",
     "Base",
+    "Decision",
     "Delivery",
     "DeliveryAttempt",
     "Endpoint",
@@ -29,9 +34,17 @@ __all__ = [
     "Finding",
     "IdempotencyRecord",
     "Image",
+    "KillSwitch",
+    "Passing",
     "Platform",
+    "Policy",
     "Priority",
+    "Review",
+    "ReviewState",
     "Screening",
+    "ShadowRuling",
+    "Stage",
+    "Standing",
     "State",
     "Submission",
     "Turn",

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from screening.ids import uuid7
 from screening.tables.base import Base, assay_now
+from screening.tables.review import Review
 
 
 class State(StrEnum):
@@ -79,6 +80,13 @@ class Screening(Base):
     submission: Mapped["Submission"] = relationship(lazy="raise")
     image: Mapped["Image | None"] = relationship(lazy="raise")
     finding: Mapped["Finding | None"] = relationship(lazy="raise")
+    # Comes along by itself, so that every reader of a screening can show it; golden items are nobody's review.
+    review: Mapped["Review | None"] = relationship(
+        lazy="selectin",
+        primaryjoin="and_(Screening.id == foreign(Review.screening_id), Review.golden_truth.is_(None))",
+        viewonly=True,
+        uselist=False,
+    )
 
 
 class Submission(Base):
@@ -170,6 +178,9 @@ class Finding(Base):
     policy_version: Mapped[int | None]
     outcome: Mapped[str | None]  # allow | review | block
     rule: Mapped[str | None]
+    guard: Mapped[str | None]  # why the outcome is not what the rule alone said; see `rules.Guard`
+    # Signed as captured by a camera, and yet found fake: never to be decided by a machine alone.
+    provenance_conflict: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=assay_now())
 
 
