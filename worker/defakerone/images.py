@@ -26,9 +26,11 @@ SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".dib"}
 )
 
-FIRST_FRAME: Final = "first_frame"  # the file is animated or has pages; only the first is seen
+FIRST_FRAME: Final = "first_frame_only"  # the file is animated or has pages; only the first is seen
 ALPHA_COMPOSITED: Final = "alpha_composited"  # transparent pixels stand on white
 DEPTH_REDUCED: Final = "depth_reduced"  # more than 8 bits a channel were scaled down
+
+OUT_OF_MEMORY: Final = "decoding needs more memory than there is"
 
 # Upright = these steps in turn, by EXIF orientation.
 _UPRIGHT: Final = {
@@ -53,7 +55,6 @@ _BROKEN: Final = (
     AttributeError,
     RuntimeError,
     ZeroDivisionError,
-    MemoryError,
     struct.error,
     zlib.error,
 )
@@ -92,7 +93,7 @@ def load_image(source: Path | bytes | BinaryIO, limits: ImageLimits | None = Non
     """Decode a file; raises ImageError, whose `code` says why not.
 
     Codes: unreadable, too_many_bytes, unknown_format, too_many_pixels, side_too_long, empty_image, too_many_frames,
-    undecodable.
+    undecodable, out_of_memory.
     """
     limits = limits or ImageLimits()
     data = _read(source, limits.max_bytes)
@@ -130,6 +131,8 @@ def _open(data: bytes) -> Image.Image:
         raise ImageError("unknown_format", f"not an image of a known format ({', '.join(FORMATS)})") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("too_many_pixels", str(error)) from error
+    except MemoryError as error:
+        raise ImageError("out_of_memory", OUT_OF_MEMORY) from error
     except _BROKEN as error:
         raise ImageError("undecodable", f"the header is broken: {error}") from error
 
@@ -171,6 +174,8 @@ def _decode(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         return (rgb if turn is None else rgb.transpose(turn)), notes
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("too_many_pixels", str(error)) from error
+    except MemoryError as error:
+        raise ImageError("out_of_memory", OUT_OF_MEMORY) from error
     except _BROKEN as error:
         raise ImageError("undecodable", f"the file is damaged: {error}") from error
 
