@@ -1,4 +1,9 @@
-"""What does the worker's side add to the command line?
+"""Which commands does the worker's side add to `assay`?
 
-Thin click commands over the detector library; each imports torch only inside its body.
+Each lives in its own module under `worker.commands` and is named there by an entry point in pyproject.toml, so that
+running one imports no other. This module only gathers them.
 """
+
+from worker.commands.detect import detect
+
+__all__ = ["detect"]
