@@ -3,11 +3,11 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from screening.errors import AssayError
@@ -71,10 +71,11 @@ def authenticate(session: Session, key: str) -> Caller | None:
     row = session.scalars(select(ApiKey).where(ApiKey.secret_hash == _hash(key), ApiKey.revoked_at.is_(None))).first()
     if row is None:
         return None
-    session.execute(
-        update(ApiKey)
-        .where(ApiKey.id == row.id, or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < assay_now() - TOUCH_AFTER))
-        .values(last_used_at=assay_now())
-        .execution_options(synchronize_session=False)
-    )
+    if row.last_used_at is None or row.last_used_at < datetime.now(UTC) - TOUCH_AFTER:
+        session.execute(
+            update(ApiKey)
+            .where(ApiKey.id == row.id)
+            .values(last_used_at=assay_now())
+            .execution_options(synchronize_session=False)
+        )
     return Caller(row.platform_id, row.id, frozenset(row.scopes))

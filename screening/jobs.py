@@ -18,6 +18,7 @@ from screening import events, policies, reviews
 from screening.errors import Failure, FailureCode
 from screening.jobs_sql import ANNOUNCE, CLAIM_ALONE, CLAIM_BATCH, RESCUE, SERVED
 from screening.tables import (
+    TERMINAL,
     Attempt,
     Finding,
     Image,
@@ -79,20 +80,16 @@ def enqueue(session: Session, intake: Intake) -> Screening:
         client_ref=intake.client_ref,
         rank=assay_now() - HEAD_START[intake.priority],
         announced_at=assay_now(),
-    )
-    session.add(row)
-    session.flush()
-    session.add(
-        Submission(
-            screening_id=intake.screening_id,
+        submission=Submission(
             source=intake.source,
             details=intake.details or {},
             filename=intake.filename,
             traceparent=intake.traceparent,
-        )
+        ),
+        image=intake.image,
+        finding=None,
     )
-    if intake.image is not None:
-        session.add(intake.image)
+    session.add(row)
     session.flush()
     return row
 
@@ -169,6 +166,7 @@ def complete(session: Session, claim: Claim, finding: Finding) -> bool:
     """`running -> succeeded`: finding, policy, review and event. False where the lease was lost: nothing is written."""
     if not _end(session, claim, "succeeded", state=State.SUCCEEDED, finished_at=assay_now(), alone=False):
         return False
+    finding.accepted_at = claim.created_at
     ruling = policies.apply(session, finding, priority=claim.priority, metadata=_metadata(session, claim))
     session.add(finding)
     session.flush()
@@ -280,9 +278,19 @@ def oldest_due_seconds(session: Session) -> float:
     return float(age or 0.0)
 
 
+def ended(session: Session, ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these screenings have ended: what `Prefer: wait` asks."""
+    return set(session.scalars(select(Screening.id).where(Screening.id.in_(ids), Screening.state.in_(TERMINAL))))
+
+
 def queued(session: Session, platform_id: UUID, *, at_most: int) -> int:
-    """How many rows of a platform wait, counted no further than `at_most`: what quotas read."""
-    rows = select(Screening.id).where(Screening.platform_id == platform_id, Screening.state == State.QUEUED)
+    """How many rows of a platform wait, counted no further than `at_most`: what quotas read.
+
+    The few rows that wait to be claimed alone are left out, so that the count walks one index.
+    """
+    rows = select(Screening.id).where(
+        Screening.platform_id == platform_id, Screening.state == State.QUEUED, ~Screening.alone
+    )
     return session.scalar(select(func.count()).select_from(rows.limit(at_most).subquery())) or 0
 
 

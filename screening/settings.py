@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     backpressure_seconds: float = 900.0  # with the oldest due screening older than this, intake answers 503
     wait_seconds_max: int = 30  # Prefer: wait=N
     idempotency_hours: int = 24
+    body_seconds: float = 120.0  # a whole request body: 25 MB at 1.7 Mbit/s; slower clients get 408
+    # Where uploads lie until they are stored; None: the system's folder for temporary files. A disk, not memory.
+    spool_dir: Path | None = None
     metrics_port: int = 0  # 0: no metrics listener
     default_rate_per_second: float = 50.0
     default_burst: int = 200

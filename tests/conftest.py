@@ -3,17 +3,23 @@
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from screening import migrate, platforms
+from api.app import create_app
+from screening import api_keys, migrate, platforms
+from screening.api_keys import Scope
 from screening.database import sync_engine
 from screening.embedded import EmbeddedPostgres, EmbeddedRedis
 from screening.ids import uuid7
+from screening.settings import Settings
 from screening.tables import Platform
 
 SEED = int(os.environ.get("ASSAY_TEST_SEED", random.SystemRandom().randrange(2**32)))
@@ -108,3 +114,39 @@ def platform(sessions: sessionmaker[Session]) -> Platform:
     """One platform."""
     with sessions.begin() as session:
         return platforms.create(session, "acme")
+
+
+@pytest.fixture
+def settings(database_url: str, redis_server: EmbeddedRedis, tmp_path: Path) -> Settings:
+    """The settings of a process on the test's own database and blob folder, and the run's Redis."""
+    return Settings(
+        database_url=database_url,
+        redis_url=redis_server.url,
+        blob_url=f"file://{tmp_path}/blobs",
+        public_url="http://testserver",
+        secret_keys=SecretStr("first-key-of-the-tests,second-key-of-the-tests"),
+    )
+
+
+@pytest.fixture
+def api_key(sessions: sessionmaker[Session], platform: Platform) -> str:
+    """A key of the platform with every scope."""
+    with sessions.begin() as session:
+        return api_keys.create(session, platform.id, frozenset(Scope))
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The API in this process."""
+    made = create_app(settings)
+    yield made
+    await made.state.services.close()
+
+
+@pytest.fixture
+async def client(app: FastAPI, api_key: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API with the platform's key."""
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://testserver", headers={"Authorization": f"Bearer {api_key}"}
+    ) as made:
+        yield made

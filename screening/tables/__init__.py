@@ -6,6 +6,7 @@ from screening.tables.event import Delivery, DeliveryAttempt, Endpoint, Event
 from screening.tables.idempotency import IdempotencyRecord
 from screening.tables.platform import ApiKey, Platform, Turn
 from screening.tables.policy import KillSwitch, Policy, ShadowRuling, Standing
+from screening.tables.rate_bucket import RateBucket
 from screening.tables.review import Decision, Passing, Review, ReviewState, Stage
 from screening.tables.screening import (
     TERMINAL,
@@ -39,6 +40,7 @@ __all__ = [
     "Platform",
     "Policy",
     "Priority",
+    "RateBucket",
     "Review",
     "ReviewState",
     "Screening",

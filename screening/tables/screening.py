@@ -53,6 +53,19 @@ class Screening(Base):
         Index("ix_screenings_alone", "rank", postgresql_where=text("state = 'queued' and alone")),
         Index("ix_screenings_running", "due_at", postgresql_where=text("state = 'running'")),
         Index("ix_screenings_live", "due_at", postgresql_where=text("state = 'queued'")),
+        # For lists by state. Almost every row has succeeded, and those the index above walks well enough.
+        Index(
+            "ix_screenings_unsucceeded",
+            "platform_id",
+            "state",
+            "created_at",
+            "id",
+            postgresql_where=text("state <> 'succeeded'"),
+        ),
+        # Erased rows whose bytes could not be removed yet.
+        Index(
+            "ix_screenings_unpurged", "erased_at", postgresql_where=text("erased_at is not null and purged_at is null")
+        ),
         # Live rows are updated several times; free space keeps those updates on their page (HOT).
         {"postgresql_with": {"fillfactor": 70}},
     )
@@ -76,6 +89,7 @@ class Screening(Base):
     error_detail: Mapped[str | None]
     error_retryable: Mapped[bool | None]
     erased_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]  # when the erased bytes were gone from the blob store
 
     submission: Mapped["Submission"] = relationship(lazy="raise")
     image: Mapped["Image | None"] = relationship(lazy="raise")
@@ -150,6 +164,8 @@ class Finding(Base):
         CheckConstraint("label in ('authentic','fake','inconclusive')", name="label"),
         CheckConstraint("score between 0 and 1", name="score"),
         Index("ix_findings_weights", "platform_id", "weights_sha256", "preprocess"),
+        Index("ix_findings_label", "platform_id", "label", "accepted_at", "screening_id"),
+        Index("ix_findings_outcome", "platform_id", "outcome", "accepted_at", "screening_id"),
     )
 
     screening_id: Mapped[UUID] = mapped_column(ForeignKey("screenings.id", ondelete="CASCADE"), primary_key=True)
@@ -181,6 +197,8 @@ class Finding(Base):
     guard: Mapped[str | None]  # why the outcome is not what the rule alone said; see `rules.Guard`
     # Signed as captured by a camera, and yet found fake: never to be decided by a machine alone.
     provenance_conflict: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    # The screening's `created_at`, so that a list filtered by verdict walks one index in page order.
+    accepted_at: Mapped[datetime] = mapped_column(server_default=assay_now())
     created_at: Mapped[datetime] = mapped_column(server_default=assay_now())
 
 
