@@ -4,6 +4,7 @@ Each lives in its own module under `worker.commands` and is named there by an en
 running one imports no other. This module only gathers them.
 """
 
+from worker.commands.convert import convert
 from worker.commands.detect import detect
 
-__all__ = ["detect"]
+__all__ = ["convert", "detect"]

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from worker.defakerone import weights
 from worker.defakerone.config import DeFakerOneConfig
 from worker.defakerone.errors import CheckpointError, WeightsMissingError
 from worker.defakerone.layout import Entry, State, entries, join_all
+from worker.defakerone.lora import has_adapters, merge
 from worker.defakerone.metadata import Metadata
 from worker.defakerone.model import Network
 from worker.defakerone.tokenizer import FILES as TOKENIZER_FILES
@@ -45,8 +47,21 @@ def load(directory: Path, device: torch.device | str, dtype: torch.dtype) -> Che
     tokenizer = Tokenizer.from_directory(directory)
     network = build_on_meta(config, tokenizer)
     plan = entries(network.state_dict(), config)
+    if has_adapters(files.files):
+        raise CheckpointError(f"{directory} holds LoRA adapters: merge them with `assay convert export --lora-alpha A`")
     weights.compare(expected_shapes(network, plan), files.shapes(), str(directory))
-    fill(network, _natively(files, plan, network, device, dtype))
+    fill(network, natively(files.read(), network, device, dtype))
+    return Checkpoint(network.eval(), tokenizer, Metadata.read(directory), files.sha256())
+
+
+def load_merging(directory: Path, lora_alpha: float) -> Checkpoint:
+    """Load a directory whose LoRA adapters were not merged, and merge them; float32 on the CPU."""
+    config, files = read_config(directory), weights.WeightFiles.find(directory)
+    network = build_on_meta(config, tokenizer := Tokenizer.from_directory(directory))
+    state = merge(dict(files.read()), lora_alpha)
+    expected = expected_shapes(network, entries(network.state_dict(), config))
+    weights.compare(expected, {key: tuple(tensor.shape) for key, tensor in state.items()}, str(directory))
+    fill(network, natively(state.items(), network, "cpu", torch.float32))
     return Checkpoint(network.eval(), tokenizer, Metadata.read(directory), files.sha256())
 
 
@@ -117,13 +132,14 @@ def copy_tokenizer_files(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def _natively(
-    files: weights.WeightFiles, plan: list[Entry], network: Network, device: torch.device | str, dtype: torch.dtype
+def natively(
+    tensors: Iterable[tuple[str, Tensor]], network: Network, device: torch.device | str, dtype: torch.dtype
 ) -> State:
-    by_key = {entry.key: entry for entry in plan}
+    """Turn a checkpoint's tensors, whose names and shapes were compared before, into the network's state."""
+    by_key = {entry.key: entry for entry in entries(network.state_dict(), network.config)}
     buffers = {name for name, _ in network.named_buffers()}  # SAM2's position matrix: always float32
     state: State = {}
-    for key, tensor in files.read():
+    for key, tensor in tensors:
         entry = by_key[key]
         for name, part in zip(entry.native, entry.split(tensor), strict=True):
             state[name] = _place(part, device, torch.float32 if name in buffers else dtype)

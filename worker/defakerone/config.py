@@ -79,6 +79,11 @@ class GroundingConfig:
     memory_dim: int = 64
     video_memory: bool = True
 
+    @classmethod
+    def from_json(cls, data: Json) -> GroundingConfig:
+        """Read the block `grounding_encoder_config`; keys that it lacks are Hiera-L's."""
+        return _read(cls, data)
+
     @property
     def channels(self) -> list[int]:
         """Trunk channels from the coarsest level to the finest."""
@@ -109,7 +114,7 @@ class DeFakerOneConfig:
         return cls(
             vision=_read(VisionConfig, data["vision_config"]),
             language=_read_language(data["llm_config"]),
-            grounding=_read(GroundingConfig, data.get("grounding_encoder_config", {})),
+            grounding=GroundingConfig.from_json(data.get("grounding_encoder_config", {})),
             downsample_ratio=data.get("downsample_ratio", 0.5),
             min_tiles=data.get("min_dynamic_patch", 1),
             max_tiles=data.get("max_dynamic_patch", 12),
@@ -135,6 +140,10 @@ class DeFakerOneConfig:
             "llm_config": _write_language(self.language),
             "grounding_encoder_config": asdict(self.grounding),
         }
+
+    def with_grounding(self, grounding: GroundingConfig) -> DeFakerOneConfig:
+        """Return the same model with another SAM2."""
+        return replace(self, grounding=grounding)
 
     def with_vocabulary(self, vocab_size: int) -> DeFakerOneConfig:
         """Return the same model with another number of tokens."""

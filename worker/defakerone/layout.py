@@ -41,7 +41,7 @@ _LANGUAGE_LAYER: Final = {
     "input_layernorm.*": "attention_norm.*",
     "post_attention_layernorm.*": "ffn_norm.*",
 }
-_SAM2: Final = "grounding_encoder.sam2_model."
+SAM2_PREFIX: Final = "grounding_encoder.sam2_model."
 _NAMES: Final = {
     "vision_tower.embeddings.cls_token": "vision_model.embeddings.class_embedding",
     "vision_tower.embeddings.position_embeddings": "vision_model.embeddings.position_embedding",
@@ -55,8 +55,8 @@ _NAMES: Final = {
     "language_model.norm.*": "language_model.model.norm.*",
     "lm_head.*": "language_model.output.*",
     "seg_projection.*": "text_hidden_fcs.*",
-    "grounding.memory_encoder.fuser.layers.#.gamma": f"{_SAM2}memory_encoder.fuser.layers.#.g_weight",
-    "grounding.*": f"{_SAM2}*",
+    "grounding.memory_encoder.fuser.layers.#.gamma": f"{SAM2_PREFIX}memory_encoder.fuser.layers.#.g_weight",
+    "grounding.*": f"{SAM2_PREFIX}*",
 }
 _PATTERNS: Final = [
     (re.compile(re.escape(ours).replace(r"\#", "#").replace("#", r"(\d+)").replace(r"\*", "(.+)")), theirs)
