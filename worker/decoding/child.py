@@ -119,25 +119,21 @@ def _serve(connection: socket.socket) -> bool:
     canvas = Canvas()
     try:
         with os.fdopen(descriptors[0], "rb") as file:
-            answer = _describe(load_image(file, ImageLimits(**request["limits"])), canvas)
+            answer = _describe(load_image(file, ImageLimits(**request["limits"]), canvas.allocate))
         canvas.seal()
         socket.send_fds(connection, [json.dumps(answer).encode()], [canvas.descriptor])
     except ImageError as error:
         refusal = {"refused": CODES[error.code], "detail": f"{str(error).capitalize()}."}
         connection.send(json.dumps(refusal).encode())
-    except MemoryError:
-        connection.send(json.dumps({"refused": "decode_memory"}).encode())
     finally:
         canvas.close()
     signal.setitimer(signal.ITIMER_REAL, 0)
     return True
 
 
-def _describe(loaded: LoadedImage, canvas: Canvas) -> dict[str, Any]:
-    width, height = loaded.image.size
-    canvas.allocate((height, width, 3))[:] = np.asarray(loaded.image)
+def _describe(loaded: LoadedImage) -> dict[str, Any]:
     return {
-        "shape": (height, width, 3),
+        "shape": loaded.pixels.shape,
         "format": loaded.format,
         "frames": loaded.frames,
         "orientation": loaded.orientation,
