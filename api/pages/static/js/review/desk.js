@@ -1,0 +1,276 @@
+// How does one person decide hundreds of images? Claim, look, two keys, next; the next one is already here.
+
+import { Problem, get, putBytes, send } from "../http.js";
+import { keyLabel, listen } from "../keymap.js";
+import { Brush } from "./brush.js";
+import { Loupe } from "./loupe.js";
+import { fillPanel } from "./panel.js";
+import { hideToast, toast } from "./toast.js";
+import { Viewer, fetchBitmaps } from "./viewer.js";
+
+const boot = JSON.parse(document.querySelector("#boot").textContent);
+const $ = (selector) => document.querySelector(selector);
+const EXTEND_EVERY = 3 * 60 * 1000; // a lease lasts ten minutes
+
+const viewer = new Viewer($("#stage"), boot.settings, { onExposed: reportExposure });
+const loupe = new Loupe($("#loupe"), viewer);
+const brush = new Brush($("#brush"), viewer);
+
+let current = null; // {review, token, bitmaps}
+let ahead = null; // a promise of the next one
+let chosen = null; // the verdict that waits for its reason
+let maskWrong = false;
+let undoable = null; // the id of the last decision while its window is open
+
+// ---- claiming ------------------------------------------------------------------------------------------------------
+
+async function claim() {
+  const body = boot.queue ? { queue: boot.queue, platform: boot.platform } : {};
+  const answer = await send("POST", "/v1/reviews/claim", body);
+  return answer && prepare(answer);
+}
+
+function prepare({ review, lease }) {
+  const bitmaps = fetchBitmaps(review);
+  bitmaps.catch(() => {}); // reported where it is awaited
+  new Image().src = review.links.image; // into the cache, so that the next picture is there at once
+  return { review, token: lease?.token ?? null, bitmaps };
+}
+
+async function next() {
+  const item = await (ahead ?? claim());
+  ahead = null;
+  if (!item) return showEmpty();
+  await show(item);
+  ahead = claim().catch((error) => (error instanceof Problem ? null : Promise.reject(error)));
+  return undefined;
+}
+
+async function show(item) {
+  viewer.close();
+  loupe.close();
+  brush.reset();
+  current = item;
+  choose(null);
+  setMaskWrong(false);
+  $("#desk").hidden = false;
+  $("#nothing").hidden = true;
+  fillPanel($("#panel"), item.review);
+  offerReasons(item.review);
+  $("#position").textContent = "";
+  history.replaceState(null, "", `/reviews/${item.review.id}`);
+  document.title = `${item.review.verdict.label} ${item.review.verdict.score.toFixed(2)} · Review · Assay`;
+  await viewer.show(item.review, item.bitmaps);
+  $("#desk").dataset.ready = item.review.id;
+}
+
+function showEmpty() {
+  current = null;
+  viewer.close();
+  $("#desk").hidden = true;
+  $("#nothing").hidden = false;
+  $("#nothing").focus();
+}
+
+// ---- deciding ------------------------------------------------------------------------------------------------------
+
+function choose(verdict) {
+  chosen = verdict;
+  $("#desk").dataset.chosen = verdict ?? "";
+  for (const button of document.querySelectorAll("[data-verdict]")) button.setAttribute("aria-pressed", String(button.dataset.verdict === verdict));
+  $("#reasons").hidden = verdict === null;
+  if (verdict && current) offerReasons(current.review);
+}
+
+function offerReasons(review) {
+  const offered = review.policy.reasons.filter(({ verdict }) => !verdict || !chosen || verdict === chosen).slice(0, 9);
+  $("#reason-list").replaceChildren(...offered.map(({ code, label }, index) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.dataset.reason = code;
+    button.append(Object.assign(document.createElement("kbd"), { textContent: String(index + 1) }), ` ${label}`);
+    button.addEventListener("click", () => decide(code));
+    return button;
+  }));
+}
+
+async function decide(reason = null) {
+  if (!chosen || !current) return;
+  const { review, token } = current;
+  const verdict = chosen;
+  choose(null);
+  await saveCorrection();
+  const note = $("#note").value.trim();
+  const feedback = maskWrong ? { mask_feedback: "wrong" } : {};
+  const body = { lease_token: token, verdict, ...feedback, ...(reason ? { reason } : {}), ...(note ? { note } : {}) };
+  const answer = await send("POST", `/v1/reviews/${review.id}/decision`, body);
+  $("#note").value = "";
+  undoable = review.id;
+  const until = new Date(answer.undo_until);
+  setTimeout(() => { if (undoable === review.id) undoable = null; }, until.getTime() - Date.now());
+  toast(`Decided: ${verdict}.`, { until, action: { label: "Undo ", run: guarded(undo) } });
+  count(1);
+  await next();
+}
+
+async function undo() {
+  if (!undoable) return toast("Nothing to undo.");
+  const id = undoable;
+  undoable = null;
+  const held = current;
+  const item = prepare(await send("POST", `/v1/reviews/${id}/undo`));
+  // What was on the table goes back on the pile, first in line.
+  if (held) putBack(held);
+  hideToast();
+  count(-1);
+  await show(item);
+  return undefined;
+}
+
+function putBack(held) {
+  const further = ahead;
+  ahead = Promise.resolve(held);
+  if (further) further.then((item) => item && send("POST", `/v1/reviews/${item.review.id}/release`, { lease_token: item.token })).catch(() => {});
+}
+
+async function escalate() {
+  const reason = await ask($("#escalate-dialog"));
+  if (!reason || !current) return;
+  await send("POST", `/v1/reviews/${current.review.id}/escalate`, { lease_token: current.token, reason });
+  toast("Handed to a lead.");
+  await next();
+}
+
+async function skip() {
+  const reason = await ask($("#skip-dialog"));
+  if (!reason || !current) return;
+  await send("POST", `/v1/reviews/${current.review.id}/skip`, { lease_token: current.token, reason });
+  toast("Skipped.");
+  await next();
+}
+
+/** Open a dialog with one form; resolves to the value of its field, or null when it was closed. */
+function ask(dialog) {
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok" ? new FormData(dialog.querySelector("form")).get("reason") : null), { once: true });
+  });
+}
+
+async function saveCorrection() {
+  const png = await brush.png();
+  if (!png) return;
+  const { version, iou } = await putBytes(`/v1/reviews/${current.review.id}/correction`, png, { "X-Lease-Token": current.token });
+  brush.reset();
+  toast(`Correction ${version} saved: IoU ${iou.toFixed(2)} with the model's mask.`);
+}
+
+function setMaskWrong(wrong) {
+  maskWrong = wrong;
+  $("#mask-wrong").setAttribute("aria-pressed", String(wrong));
+}
+
+function count(by) {
+  const decided = $("#decided");
+  decided.textContent = String(Number(decided.textContent) + by);
+}
+
+// ---- looking -------------------------------------------------------------------------------------------------------
+
+function reportExposure(review, seconds) {
+  if (review && seconds >= 0.1) send("POST", `/v1/reviews/${review.id}/exposure`, { seconds: Math.min(600, Math.round(seconds * 10) / 10) }, { keepalive: true }).catch(() => {});
+}
+
+function walk(step) {
+  const region = viewer.walk(step);
+  $("#position").textContent = region
+    ? `Region ${region.index + 1} of ${region.count}: ${(100 * region.area_fraction).toFixed(1)} % of the image, mean ${region.mean.toFixed(2)}`
+    : "No region to walk to.";
+  if (loupe.open && region) loupe.centre = { x: region.bbox[0] + region.bbox[2] / 2, y: region.bbox[1] + region.bbox[3] / 2 };
+  if (loupe.open) loupe.draw();
+}
+
+function tool(name) {
+  if (!viewer.sources) return;
+  const active = brush.choose(name);
+  for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === active));
+}
+
+// ---- keys and buttons ----------------------------------------------------------------------------------------------
+
+/** Run an action; what goes wrong is said, and a lease that was lost leads to the next item. */
+const guarded = (action) => async (event) => {
+  try {
+    await action(event);
+  } catch (error) {
+    if (!(error instanceof Problem) && !(error instanceof TypeError)) throw error;
+    toast(error instanceof Problem ? error.message : "The server did not answer. Try again.");
+    if (error.code === "lease_lost") await next();
+  }
+};
+
+const handlers = {
+  authentic: () => choose(chosen === "authentic" ? null : "authentic"),
+  fake: () => choose(chosen === "fake" ? null : "fake"),
+  confirm: guarded(() => decide()),
+  undo: guarded(undo),
+  escalate: guarded(escalate),
+  skip: guarded(skip),
+  contour: () => viewer.setMode("contour"),
+  fill: () => viewer.setMode("fill"),
+  heat: () => viewer.setMode("heat"),
+  opacity_down: () => viewer.changeOpacity(-0.1),
+  opacity_up: () => viewer.changeOpacity(0.1),
+  hide_mask: () => viewer.hideMask(true),
+  reveal: () => viewer.reveal(true),
+  loupe: guarded(() => loupe.toggle(current?.review.localization.regions[viewer.region])),
+  next_region: () => walk(1),
+  previous_region: () => walk(-1),
+  mask_wrong: () => setMaskWrong(!maskWrong),
+  brush: () => tool("brush"),
+  eraser: () => tool("eraser"),
+  help: () => ($("#help").open ? $("#help").close() : $("#help").showModal()),
+};
+
+/** While a verdict waits for its reason a digit names the reason; before that it is a key like any other. */
+function digit(number, event) {
+  if (chosen === null) return;
+  event.preventDefault();
+  const button = $("#reason-list").children[number - 1];
+  if (button) guarded(() => decide(button.dataset.reason))();
+}
+
+function withDigits(keys) {
+  return Object.fromEntries(Object.entries(keys).filter(([, key]) => !/^[0-9]$/.test(key ?? "")));
+}
+
+const onDigitAction = Object.fromEntries(Object.entries(boot.settings.keys).filter(([, key]) => /^[0-9]$/.test(key ?? "")).map(([action, key]) => [Number(key), action]));
+
+listen({
+  keys: withDigits(boot.settings.keys),
+  enabled: boot.settings.keys_enabled,
+  handlers,
+  released: { reveal: () => { if (!loupe.open) viewer.reveal(false); }, hide_mask: () => viewer.hideMask(false) },
+  digit: (number, event) => (chosen === null ? handlers[onDigitAction[number]]?.(event) : digit(number, event)),
+});
+
+for (const button of document.querySelectorAll("[data-action]")) button.addEventListener("click", (event) => handlers[button.dataset.action](event));
+for (const label of document.querySelectorAll("[data-key-of]")) label.textContent = keyLabel(boot.settings.keys[label.dataset.keyOf] ?? "–");
+const hold = $("#hold-reveal");
+hold.addEventListener("pointerdown", () => viewer.reveal(true));
+for (const over of ["pointerup", "pointerleave", "pointercancel"]) hold.addEventListener(over, () => viewer.reveal(false));
+
+addEventListener("pagehide", () => viewer.close());
+document.addEventListener("visibilitychange", () => { if (document.hidden) viewer.close(); });
+setInterval(() => {
+  if (current?.token) guarded(() => send("POST", `/v1/reviews/${current.review.id}/extend`, { lease_token: current.token }))();
+}, EXTEND_EVERY);
+
+async function start() {
+  if (!boot.review) return next();
+  const review = await get(`/v1/reviews/${boot.review}`);
+  if (review.state === "pending") return show(prepare(await send("POST", `/v1/reviews/${boot.review}/claim`)));
+  return show(prepare({ review, lease: review.lease }));
+}
+
+guarded(start)();

@@ -1,0 +1,120 @@
+// What does the reviewer read beside the picture? The verdict in one sentence, then what speaks for it and against it.
+// Everything that came from outside is set as text, never as markup.
+
+const node = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+};
+
+const badge = (kind, text = kind) => {
+  const element = node("span", { className: "badge", textContent: text });
+  element.dataset.kind = kind;
+  return element;
+};
+
+const percent = (value, digits = 0) => `${(100 * value).toFixed(digits)} %`;
+const day = (value) => new Date(value).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+function section(title, ...content) {
+  const filled = content.flat().filter(Boolean);
+  return filled.length === 0 ? null : node("section", { className: "facts" }, node("h3", { textContent: title }), ...filled);
+}
+
+function pairs(rows) {
+  const known = rows.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  if (known.length === 0) return null;
+  return node("dl", { className: "pairs" }, ...known.flatMap(([name, value]) => [
+    node("dt", { textContent: name }), node("dd", { textContent: String(value) })]));
+}
+
+function verdict(review) {
+  const { label, score, probability } = review.verdict;
+  const meter = node("div", { className: "meter" }, node("span"));
+  meter.dataset.kind = label;
+  meter.firstChild.style.width = percent(score, 1);
+  meter.setAttribute("role", "img");
+  meter.setAttribute("aria-label", `Score ${score.toFixed(2)} of 1; decided at 0.5`);
+  const numbers = probability === null ? `Score ${score.toFixed(2)}, not calibrated` : `Score ${score.toFixed(2)}, probability ${percent(probability)}`;
+  return node("section", { className: "verdict" },
+    node("div", { className: "row between" }, badge(label), node("span", { className: "faint small", textContent: numbers })),
+    node("p", { className: "sentence", textContent: review.sentence }), meter);
+}
+
+function where(review) {
+  const { area_fraction: area, extent, regions } = review.localization;
+  if (extent === "unlocalized") return section("Where", node("p", { className: "soft", textContent: "Localization was skipped for this image." }));
+  const count = regions.length === 1 ? "1 region" : `${regions.length} regions`;
+  return section("Where", node("p", { textContent: `${count}, ${percent(area, 1)} of the image (${extent}).` }));
+}
+
+const reasons = (review) => section("Reasons", ...review.reasons.map(({ text }) => node("p", { className: "notice small", textContent: text })));
+
+function conflicts(review) {
+  const found = review.provenance?.conflicts ?? [];
+  return found.map(({ text }) => {
+    const notice = node("p", { className: "notice small", textContent: text });
+    notice.dataset.kind = "conflict";
+    notice.setAttribute("role", "alert");
+    return notice;
+  });
+}
+
+function provenance(review) {
+  const { provenance: found } = review;
+  if (!found) return null;
+  const states = {
+    absent: "No manifest, which proves nothing",
+    valid: "Signed, and the signature holds",
+    invalid: "Signed, but the signature is broken",
+    untrusted: "Signed by nobody we know",
+    unreadable: "A manifest that cannot be read",
+  };
+  const jpeg = found.jpeg ? `about ${found.jpeg.quality}${found.jpeg.standard ? "" : ", unusual tables"}` : null;
+  const thumbnail = found.thumbnail?.present ? (found.thumbnail.mismatch ? "differs from the image" : "matches the image") : null;
+  const rows = [
+    ["C2PA", states[found.c2pa.state] ?? found.c2pa.state], ["Made with", found.c2pa.generator],
+    ...(found.c2pa.claims ?? []).map(({ label, text }) => [label, text]),
+    ["JPEG quality", jpeg], ["Thumbnail", thumbnail],
+    ...(found.exif ?? []).map(({ name, value }) => [name, value]),
+    ["Location", found.gps === "hidden" ? "recorded, hidden" : null],
+  ];
+  return section("Provenance", pairs(rows));
+}
+
+function submission(review) {
+  const sent = review.submission;
+  const metadata = Object.entries(sent.metadata ?? {}).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : value]);
+  return section("What the platform sent", pairs([
+    ["Platform", review.platform.name], ["Reference", sent.client_ref], ["File", sent.filename], ["Source", sent.source?.url ?? sent.source?.object],
+    ["Priority", sent.priority], ["Received", day(sent.created_at)], ...metadata]));
+}
+
+function similar(review) {
+  if (review.similar.length === 0) return null;
+  const cases = review.similar.map((past) => {
+    const picture = node("img", { className: "thumb blurred", src: past.thumbnail, alt: "", loading: "lazy" });
+    const outcome = past.verdict ? badge(past.verdict) : node("span", { className: "faint small", textContent: "undecided" });
+    return node("a", { className: "past", href: `/reviews/${past.review_id}` }, picture, outcome,
+      node("span", { className: "faint small", textContent: past.transform === "same" ? `distance ${past.distance}` : past.transform.replace("_", " ") }));
+  });
+  const { pending, is_minimum: more } = review.cluster ?? { pending: 0 };
+  const cluster = pending > 0 ? node("a", { href: `/reviews/${review.id}/cluster`, textContent: `Decide ${pending}${more ? "+" : ""} waiting look-alikes together` }) : null;
+  return section("Similar cases", node("div", { className: "past-cases" }, ...cases), cluster);
+}
+
+const policy = (review) => section("Policy", node("p", { className: "soft policy-text", textContent: review.policy.text || "No text was written." }),
+  pairs([["Rule", review.policy.rule], ["Outcome", review.policy.outcome], ["Version", review.policy.version]]));
+
+const corrections = (review) => section("Corrected masks", ...review.corrections.map(({ version, iou, by_me: mine, created_at: at }) =>
+  node("p", { className: "small", textContent: `Version ${version}: IoU ${iou.toFixed(2)} with the model's mask, ${mine ? "mine" : "a colleague's"}, ${day(at)}` })));
+
+const versions = (review) => section("Made by", pairs([["Model", review.versions?.model], ["Weights", review.versions?.weights_sha256?.slice(0, 12)],
+  ["Screening", review.screening_id]]));
+
+/** Fill the side panel for one review. */
+export function fillPanel(panel, review) {
+  panel.replaceChildren(...[verdict(review), ...conflicts(review), reasons(review), where(review), similar(review), provenance(review),
+    submission(review), policy(review), corrections(review), versions(review)].filter(Boolean));
+  panel.scrollTop = 0;
+}
