@@ -1,0 +1,1 @@
+"""The dashboard: server-rendered pages over the same kernel functions as the JSON routes, with small ES modules."""
