@@ -1,7 +1,7 @@
 """How do style sheets and scripts reach a browser? From the package, under a name that changes with the release.
 
-The digest in the address lets browsers keep a file for a year; ES modules import each other by relative paths, so all of
-them share one digest, taken over the whole folder.
+The digest in the address lets browsers keep a file for a year; ES modules import each other by relative paths, so all
+of them share one digest, taken over the whole folder.
 """
 
 import hashlib
