@@ -1,0 +1,308 @@
+"""How does Assay speak to an address that somebody else chose? Checked, without redirects, within time and size.
+
+A name is resolved once for each connection, every address it gives is checked, and the connection goes to a checked
+address itself: a resolver that answers differently the second time is not asked a second time. `Host` and SNI keep
+the name, and certificates are verified against it. Proxies, cookies and redirects do not exist here: requests go
+straight to httpx's transport, which knows none of them. Plain http leads to ranges that the operator allows, and
+elsewhere only where the caller says so: an image may come that way, a verdict may not go that way.
+"""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Self
+
+import httpcore
+import httpx
+
+from screening import addresses
+from screening.addresses import Address, AddressRefusedError, Network
+from screening.errors import AssayError
+
+Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
+
+MAX_URL = 2_048
+HOST = re.compile(rb"[A-Za-z0-9._:-]{1,255}")  # as it goes on the wire: IDNA applied, no brackets, no zone id
+TRIED_AT_MOST = 4  # addresses of one name; a name with hundreds would outlast any deadline
+KEPT_IDLE = 64
+KEPT_IDLE_SECONDS = 30.0
+# getaddrinfo blocks and cannot be cancelled. Threads of our own, many, so that a silent name server holds up neither
+# the event loop nor other names.
+_resolvers = ThreadPoolExecutor(64, thread_name_prefix="resolve")
+
+
+class Reason(StrEnum):
+    """Why no whole answer came; these are the `error` of a delivery's log."""
+
+    REFUSED_URL = "refused_url"
+    REFUSED_ADDRESS = "refused_address"
+    RESOLVE = "resolve"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    PROTOCOL = "protocol"
+    TOO_LARGE = "too_large"
+
+
+class OutboundError(AssayError):
+    """No answer. `reason` says why in a word, the message in a sentence that names no address of ours."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status, its headers and the first bytes of the body; `cut` says why the body is not whole, where it is not."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    cut: Reason | None = None
+
+
+@dataclass(slots=True)
+class _Received:
+    """What has come so far: a deadline may strike at any point, and what came before it counts."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytearray
+
+    def answer(self, max_bytes: int, cut: Reason | None) -> Answer:
+        """The same, for good; a body over the limit is cut."""
+        if len(self.body) > max_bytes:
+            cut = Reason.TOO_LARGE
+        return Answer(self.status, self.headers, bytes(self.body[:max_bytes]), cut)
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """Every address of a name, as the system resolves it. Raises OutboundError where it has none."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.run_in_executor(_resolvers, socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise OutboundError(Reason.RESOLVE, f"The name {host!r} does not resolve.") from error
+    return list(dict.fromkeys(ip_address(entry[4][0]) for entry in found))
+
+
+def check_url(url: str, allowed: Sequence[Network] = (), *, plain: bool = False) -> httpx.URL:
+    """A URL we would try: https, or http if plain or where ranges are allowed; no credentials, no refused literal.
+
+    Raises OutboundError. What a name resolves to is checked at each connection, not here.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError, UnicodeError) as error:
+        raise OutboundError(Reason.REFUSED_URL, "The URL cannot be read.") from error
+    if len(url) > MAX_URL:
+        raise OutboundError(Reason.REFUSED_URL, f"The URL is longer than {MAX_URL} characters.")
+    if parsed.scheme not in (("https", "http") if allowed or plain else ("https",)):
+        raise OutboundError(Reason.REFUSED_URL, "The URL must begin with https://.")
+    if not HOST.fullmatch(parsed.raw_host) or parsed.userinfo or parsed.fragment:
+        raise OutboundError(Reason.REFUSED_URL, "The URL needs a host, and may carry no credentials and no fragment.")
+    if parsed.port is not None and not 0 < parsed.port < 65_536:
+        raise OutboundError(Reason.REFUSED_URL, "The URL names an impossible port.")
+    address = addresses.literal(parsed.host)
+    if address is not None and addresses.refusal(address, allowed) is not None:
+        raise OutboundError(Reason.REFUSED_ADDRESS, "The URL names an address that is not public.")
+    return parsed
+
+
+class CheckedBackend(httpcore.AsyncNetworkBackend):
+    """Opens TCP connections, each to an address that was just checked."""
+
+    def __init__(
+        self, permit: Callable[[Address], None], resolver: Resolver, inner: httpcore.AsyncNetworkBackend
+    ) -> None:
+        self._permit = permit
+        self._resolver = resolver
+        self._inner = inner
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Resolve once, refuse the name if any of its addresses is refused, try the addresses in order."""
+        found = await self._resolver(host, port)
+        for address in found:
+            self._permit(address)
+        failure = httpcore.ConnectError("the name has no address")
+        for address in found[:TRIED_AT_MOST]:
+            try:
+                stream = await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except httpcore.ConnectError as error:
+                failure = error
+                continue
+            return stream
+        raise failure
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Never: a socket file is as private as an address can be."""
+        raise AddressRefusedError("unix sockets are refused")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, as httpcore asks between retries."""
+        await self._inner.sleep(seconds)
+
+
+class CheckedTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport over a pool that connects through `CheckedBackend`.
+
+    Pools are keyed by name and port. Rewriting the URL to the checked address would be simpler, but then two names on
+    one address would share a connection whose certificate was verified for the other.
+    """
+
+    def __init__(self, backend: CheckedBackend, context: ssl.SSLContext) -> None:
+        super().__init__(verify=context, trust_env=False)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=None,
+            max_keepalive_connections=KEPT_IDLE,
+            keepalive_expiry=KEPT_IDLE_SECONDS,
+            network_backend=backend,
+        )
+
+
+class OutboundClient:
+    """Makes requests to foreign addresses. One an event loop; connections are kept and reused."""
+
+    def __init__(
+        self,
+        allowed: Sequence[Network] = (),
+        *,
+        plain: bool = False,
+        resolver: Resolver = resolve,
+        backend: httpcore.AsyncNetworkBackend | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.allowed = tuple(allowed)
+        self.plain = plain
+        context = context or httpx.create_ssl_context()
+        inner = backend or httpcore.AnyIOBackend()
+        self._transports = {
+            "https": CheckedTransport(CheckedBackend(self._permit, resolver, inner), context),
+            "http": CheckedTransport(CheckedBackend(self._permit_plain, resolver, inner), context),
+        }
+
+    def _permit(self, address: Address) -> None:
+        addresses.check(address, self.allowed)
+
+    def _permit_plain(self, address: Address) -> None:
+        self._permit(address)
+        if not self.plain and not addresses.is_allowed(address, self.allowed):
+            raise AddressRefusedError("plain http is for allowed ranges")
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        seconds: float,
+        max_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Answer:
+        """One request and at most `max_bytes` of its answer, all within `seconds`. Raises OutboundError.
+
+        Once a status has come, there is an answer: what happens to the body afterwards is told by `cut`.
+        """
+        parsed = check_url(url, self.allowed, plain=self.plain)
+        limits = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+        request = httpx.Request(
+            method,
+            parsed,
+            headers={"Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})},
+            content=content,
+            extensions={"timeout": limits},
+        )
+        received: list[_Received] = []
+        cut = None
+        try:
+            async with asyncio.timeout(seconds):
+                await self._exchange(request, max_bytes, received)
+        except (TimeoutError, httpx.HTTPError, OSError, AddressRefusedError) as error:
+            cut, message = _explained(error)
+            if not received:
+                raise OutboundError(cut, message) from error
+        return received[0].answer(max_bytes, cut)
+
+    async def _exchange(self, request: httpx.Request, max_bytes: int, received: list[_Received]) -> None:
+        response = await self._transports[request.url.scheme].handle_async_request(request)
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - narrows the transport's own type
+        received.append(_Received(response.status_code, response.headers, bytearray()))
+        try:
+            async for chunk in response.stream:
+                received[0].body += chunk
+                if len(received[0].body) > max_bytes:
+                    return
+        finally:
+            await response.stream.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for transport in self._transports.values():
+            await transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _explained(error: BaseException) -> tuple[Reason, str]:
+    if isinstance(error, AddressRefusedError):
+        return Reason.REFUSED_ADDRESS, "The name leads to an address that is not public."
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return Reason.TIMEOUT, "No answer in time."
+    if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
+        return Reason.TLS, "The TLS connection failed: is the certificate valid for the name?"
+    if isinstance(error, httpx.ConnectError | OSError):
+        return Reason.CONNECT, "The connection was refused or broke off."
+    return Reason.PROTOCOL, "The answer is not HTTP, or broke off."
+
+
+def _causes(error: BaseException) -> Iterable[BaseException]:
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def fetch(url: str, *, seconds: float, max_bytes: int, allowed: Sequence[Network] = ()) -> Answer:
+    """GET a whole body, from a thread without an event loop. Raises OutboundError, also where the body is cut.
+
+    Any status is an answer; redirects are not followed.
+    """
+    answer = asyncio.run(_fetch(url, seconds, max_bytes, allowed))
+    if answer.cut is not None:
+        sentence = (
+            f"The answer is larger than {max_bytes} bytes." if answer.cut == Reason.TOO_LARGE else "It broke off."
+        )
+        raise OutboundError(answer.cut, sentence)
+    return answer
+
+
+async def _fetch(url: str, seconds: float, max_bytes: int, allowed: Sequence[Network]) -> Answer:
+    async with OutboundClient(allowed, plain=True) as client:
+        return await client.request("GET", url, seconds=seconds, max_bytes=max_bytes)
