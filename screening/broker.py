@@ -44,9 +44,10 @@ class Doorbell:
             broker_connection_retry=False,
         )
 
-    def ring_screening(self, screening_id: UUID) -> bool:
-        """Wake a screen worker for this row; False where Redis did not take the message."""
-        return self._ring(Task.SCREEN, Queue.SCREENINGS, encode(Prefix.SCREENING, screening_id))
+    def ring_screening(self, screening_id: UUID | None = None) -> bool:
+        """Wake a screen worker, for this row or for whatever is due; False where Redis did not take the message."""
+        args = [] if screening_id is None else [encode(Prefix.SCREENING, screening_id)]
+        return self._ring(Task.SCREEN, Queue.SCREENINGS, *args)
 
     def ring_deliveries(self) -> bool:
         """Wake an io worker: deliveries are due."""

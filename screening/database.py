@@ -15,19 +15,20 @@ KEEPALIVE = {
 }
 
 
-def _url(database_url: str) -> str:
+def psycopg_url(database_url: str) -> str:
+    """The address with the driver named, as SQLAlchemy wants it."""
     return make_url(database_url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
 def sync_engine(database_url: str, pool_size: int = 5) -> Engine:
     """An engine for workers and commands. Raises SQLAlchemy's OperationalError on use where the server is away."""
     return create_engine(
-        _url(database_url), pool_size=pool_size, max_overflow=5, pool_pre_ping=True, connect_args=KEEPALIVE
+        psycopg_url(database_url), pool_size=pool_size, max_overflow=5, pool_pre_ping=True, connect_args=KEEPALIVE
     )
 
 
 def async_engine(database_url: str, pool_size: int = 10) -> AsyncEngine:
     """An engine for the API; kernel functions run on it through `AsyncSession.run_sync`."""
     return create_async_engine(
-        _url(database_url), pool_size=pool_size, max_overflow=10, pool_pre_ping=True, connect_args=KEEPALIVE
+        psycopg_url(database_url), pool_size=pool_size, max_overflow=10, pool_pre_ping=True, connect_args=KEEPALIVE
     )

@@ -5,7 +5,7 @@ lease while it runs, and every later write names the `attempt` under which it wa
 its lease changes nothing. Each function works in the caller's transaction and never commits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -162,11 +162,16 @@ def _end_attempt(session: Session, screening_id: UUID, attempt: int, outcome: st
     )
 
 
-def complete(session: Session, claim: Claim, finding: Finding) -> bool:
-    """`running -> succeeded`: finding, policy, review and event. False where the lease was lost: nothing is written."""
+def complete(session: Session, claim: Claim, finding: Finding, image: Mapping[str, Any] | None = None) -> bool:
+    """`running -> succeeded`: finding, policy, review and event. False where the lease was lost: nothing is written.
+
+    `image` holds the image's columns that only decoding could tell.
+    """
     if not _end(session, claim, "succeeded", state=State.SUCCEEDED, finished_at=assay_now(), alone=False):
         return False
     finding.accepted_at = claim.created_at
+    if image:
+        session.execute(update(Image).where(Image.screening_id == claim.screening_id).values(**image))
     ruling = policies.apply(session, finding, priority=claim.priority, metadata=_metadata(session, claim))
     session.add(finding)
     session.flush()
@@ -180,6 +185,12 @@ def _metadata(session: Session, claim: Claim) -> dict[str, Any]:
     statement = select(Submission.details).where(Submission.screening_id == claim.screening_id)
     details: dict[str, Any] = session.scalars(statement).one()
     return details
+
+
+def recorded(session: Session, claim: Claim) -> bool:
+    """Whether this very attempt's finding is stored: its commit went through although the answer was lost."""
+    statement = select(Finding.attempt).where(Finding.screening_id == claim.screening_id)
+    return session.scalar(statement) == claim.attempt
 
 
 def fail(session: Session, claim: Claim, failure: Failure, *, strike: bool, max_strikes: int, retry_in: float) -> bool:
@@ -219,9 +230,9 @@ def release(session: Session, claim: Claim, *, reason: str, retry_in: float) -> 
     )  # fmt: skip
 
 
-def fetched(session: Session, claim: Claim, image: Image) -> bool:
+def fetched(session: Session, claim: Claim, image: Image, *, lease: timedelta) -> bool:
     """Attach the bytes that the worker fetched for a source, if the row is still the caller's."""
-    if claim.screening_id not in heartbeat(session, [claim], lease=timedelta(seconds=60)):
+    if claim.screening_id not in heartbeat(session, [claim], lease=lease):
         return False
     session.add(image)
     session.flush()
@@ -271,6 +282,12 @@ def due_left(session: Session) -> bool:
     return session.scalar(statement) is not None
 
 
+def alone_due(session: Session) -> bool:
+    """Whether `claim_alone` would find a row: a worker empties its hands before it takes one."""
+    statement = select(Screening.id).where(Screening.state == State.QUEUED, Screening.alone)
+    return session.scalar(statement.where(Screening.due_at <= assay_now()).limit(1)) is not None
+
+
 def oldest_due_seconds(session: Session) -> float:
     """Age of the oldest due, unclaimed row in seconds; 0 with none. What back-pressure and scaling read."""
     oldest = select(func.min(Screening.due_at)).where(Screening.state == State.QUEUED, Screening.due_at <= assay_now())
@@ -292,26 +309,3 @@ def queued(session: Session, platform_id: UUID, *, at_most: int) -> int:
         Screening.platform_id == platform_id, Screening.state == State.QUEUED, ~Screening.alone
     )
     return session.scalar(select(func.count()).select_from(rows.limit(at_most).subquery())) or 0
-
-
-def duplicate_finding(
-    session: Session, claim: Claim, *, weights_sha256: str, preprocess: str
-) -> tuple[Finding, Image] | None:
-    """An earlier finding of this platform for the same bytes, weights and preprocessing, with its image; or None."""
-    statement = (
-        select(Finding, Image)
-        .join(Image, Image.screening_id == Finding.screening_id)
-        .join(Screening, Screening.id == Finding.screening_id)
-        .where(
-            Image.platform_id == claim.platform_id,
-            Image.sha256 == claim.sha256,
-            Image.screening_id != claim.screening_id,
-            Finding.weights_sha256 == weights_sha256,
-            Finding.preprocess == preprocess,
-            Screening.erased_at.is_(None),
-        )
-        .order_by(Finding.created_at)
-        .limit(1)
-    )
-    found = session.execute(statement).first()
-    return None if found is None else (found[0], found[1])

@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     lease_seconds: float = 60.0
     drain_seconds: float = 60.0  # one task claims for this long, then rings again; limits lie well above
     max_strikes: int = 3
+    # With nothing finished for this long, a worker stops renewing its leases: it hangs, and others may take its rows.
+    # Above what one batch of the largest images takes on the slowest device in use.
+    stall_seconds: float = 300.0
+    retry_seconds: float = (
+        2.0  # first wait after a storage or GPU-memory error; doubles with each attempt, to 5 minutes
+    )
     sweep_seconds: float = 2.0
     announce_again_seconds: float = 10.0  # a queued row whose doorbell was lost rings again after this
 

@@ -32,9 +32,9 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture
-def rng() -> random.Random:
-    """Chance that can be repeated."""
-    return random.Random(SEED)
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Chance that can be repeated, and differs from test to test."""
+    return random.Random(f"{SEED} {request.node.nodeid}")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,60 @@
+"""One image through real processes: from accepted bytes to a stored finding."""
+
+import random
+import signal
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image as PillowImage
+
+from screening.blobs import open_store
+from screening.tables import Finding, Image
+from tests.running_line import RunningLine, picture, running_line
+
+
+@pytest.fixture(scope="module")
+def line(run_folder: Path) -> Iterator[RunningLine]:
+    with running_line(run_folder / "line") as running:
+        running.screen_worker()
+        running.start("sweeper")
+        yield running
+
+
+def test_an_accepted_image_becomes_a_finding_with_its_files(line: RunningLine, rng: random.Random) -> None:
+    ids = line.accept([picture(rng, 96, 72), picture(rng, 64, 200)])
+    line.wait_ended(ids)
+    line.check(ids)
+    with line.sessions() as session:
+        finding, image = session.get_one(Finding, ids[1]), session.query(Image).filter_by(screening_id=ids[1]).one()
+    mask = PillowImage.open(BytesIO(open_store(line.blob_url).get(finding.mask_key)))
+    assert (mask.mode, mask.size) == ("L", (64, 200))
+    assert (image.width, image.height, image.frames, len(image.pdq_hash or b"")) == (64, 200, 1, 32)
+    assert finding.outcome is not None
+
+
+def test_the_same_bytes_again_reuse_the_finding_and_own_their_files(line: RunningLine, rng: random.Random) -> None:
+    content = picture(rng)
+    [first] = line.accept([content])
+    line.wait_ended([first])
+    [again] = line.accept([content])
+    line.wait_ended([again])
+    line.check([first, again])
+    with line.sessions() as session:
+        one, two = session.get_one(Finding, first), session.get_one(Finding, again)
+    assert (one.reused_from, two.reused_from) == (None, first)
+    assert (one.score, one.mask_sha256) == (two.score, two.mask_sha256)
+    assert one.mask_key != two.mask_key
+
+
+def test_bytes_that_are_no_image_fail_with_a_reason_and_without_a_retry(line: RunningLine, rng: random.Random) -> None:
+    bad, good = line.accept([b"this is text", picture(rng)])
+    line.wait_ended([bad, good])
+    line.check([bad, good], failed=[bad])
+
+
+def test_a_worker_asked_to_stop_ends_by_itself(line: RunningLine) -> None:
+    worker = line.screen_worker()
+    worker.send(signal.SIGTERM)
+    assert worker.wait(60) == 0

@@ -1,0 +1,36 @@
+"""`assay worker screen|io`: one Celery worker."""
+
+import os
+import tempfile
+
+import click
+
+IO_CHILDREN = 4  # deliveries wait for foreign servers, so several at a time
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus-client when it is first imported
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["screen", "io"]))
+def worker(kind: str) -> None:
+    """Run a worker: `screen` runs the detector, one process a GPU; `io` sends webhooks and keeps house.
+
+    SIGTERM puts down what is in hand and ends; others take it up.
+    """
+    with tempfile.TemporaryDirectory(prefix="assay-metrics-") as folder:
+        os.environ[METRICS_FOLDER] = folder
+        start(kind)
+
+
+def start(kind: str) -> None:
+    """Run until told to stop."""
+    # Imported here: prometheus-client must find its folder, and Celery reads the environment.
+    from screening import logs
+    from screening.settings import settings
+    from worker import app, devices, metrics
+
+    logs.configure(settings())
+    children = devices.children(settings().device) if kind == "screen" else IO_CHILDREN
+    if settings().metrics_port:
+        metrics.serve(settings().metrics_port, settings().database_url)
+    app.app.worker_main(app.arguments(kind, children))

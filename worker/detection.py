@@ -1,0 +1,50 @@
+"""How does a pool child get its detector, on which device, with how many threads?
+
+Imported in the child only, after it knows its GPU: this module imports torch, and whatever touches CUDA before the fork
+breaks it in every child.
+"""
+
+import os
+from pathlib import Path
+
+import structlog
+import torch
+
+import worker.defakerone
+from screening.settings import Settings
+from worker.defakerone import DeFakerOne
+from worker.defakerone.settings import InferenceSettings, MaskMode
+
+logger = structlog.get_logger(__name__)
+
+BUNDLED = Path(worker.defakerone.__file__).parent / "weights"
+
+
+def load(settings: Settings) -> DeFakerOne:
+    """Load the checkpoint and run it once, so that the first upload waits for nothing.
+
+    Raises what `DeFakerOne.from_pretrained` raises where there are no usable weights.
+    """
+    device = choose_device(settings.device)
+    torch.set_num_threads(settings.worker_threads or default_threads())
+    model = DeFakerOne.from_pretrained(
+        settings.weights or BUNDLED,
+        device=device,
+        dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+        settings=InferenceSettings(mask_mode=MaskMode.parse(settings.mask_mode)),
+    )
+    model.warm()
+    logger.info("detector.ready", device=str(device), threads=torch.get_num_threads(), **model.versions)
+    return model
+
+
+def choose_device(name: str) -> torch.device:
+    """The device behind `ASSAY_DEVICE`; `auto` is a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def default_threads() -> int:
+    """All cores this process may use but one, which decoding and recording need."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)

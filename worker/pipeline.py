@@ -1,0 +1,184 @@
+"""How do claimed screenings flow through decode, detector and recording without one waiting for another?
+
+    feeder      claim -> duplicates answered at once -> the rest prepared, one thread an image  -+  next batch
+    caller                                   detector on a batch  <------------------------------+  this batch
+    recorders   finish, encode, upload, commit, one thread an image  <- results                     last batch
+
+Three batches at most are in hand, so memory is bounded. A row that a worker once died with is taken only with empty
+hands, and is then the only one.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import structlog
+from sqlalchemy.orm import Session
+
+from screening import jobs
+from screening.blobs import BlobStore
+from screening.duplicates import Earlier
+from screening.jobs import Claim
+from screening.settings import Settings
+from worker import metrics, milestones
+from worker.decoding.pool import DecoderPool
+from worker.defakerone import DeFakerOne
+from worker.isolation import infer_each
+from worker.leases import Leases
+from worker.ledger import Ledger
+from worker.milestones import Milestone
+from worker.outcomes import Released
+from worker.preparation import Preparation, Ready
+from worker.recording import Recorder
+from worker.reuse import Reuse
+
+logger = structlog.get_logger(__name__)
+
+SHUTDOWN = Released("shutdown", backoff=False)
+FENCED = Released("fenced", backoff=False)
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What a pipeline works with."""
+
+    ledger: Ledger
+    store: BlobStore
+    decoders: DecoderPool
+    detector: DeFakerOne
+    settings: Settings
+    worker: str  # who claims, for the attempts' timeline
+
+
+class Pipeline:
+    """Drains due screenings. One a process; `drain` may be called again and again, one call at a time."""
+
+    def __init__(self, with_: Equipment) -> None:
+        self._with = with_
+        settings = with_.settings
+        self._lease = timedelta(seconds=settings.lease_seconds)
+        self._leases = Leases(with_.ledger, lease=settings.lease_seconds, stall=settings.stall_seconds)
+        self._recorder = Recorder(with_.ledger, with_.store, with_.detector, self._leases, settings)
+        self._reuse = Reuse(with_.ledger, with_.store, self._recorder, with_.detector.versions)
+        self._preparation = Preparation(with_.store, with_.decoders, with_.detector)
+        self._feeder = ThreadPoolExecutor(1, "feeder")
+        # While some images decode, others are fetched or hashed.
+        self._preparers = ThreadPoolExecutor(2 * settings.decoders, "prepare")
+        self._recorders = ThreadPoolExecutor(max(2, settings.decoders), "record")
+
+    def drain(self, stopping: Stop) -> bool:
+        """Work until nothing is due, `drain_seconds` have passed or `stopping`; returns whether due rows remain.
+
+        Raises SQLAlchemy's errors where claiming fails, and whatever nobody foresaw: then the leases of what was in
+        hand run out, as after a crash.
+        """
+        deadline = time.monotonic() + self._with.settings.drain_seconds
+        with self._leases:
+            while not (over := stopping() or time.monotonic() > deadline):
+                flowed = self._flow(lambda: stopping() or time.monotonic() > deadline, stopping)
+                lone = not stopping() and self._one_alone(stopping)
+                if not (flowed or lone):
+                    break
+        return over and self._with.ledger.once(jobs.due_left)
+
+    def _flow(self, over: Stop, stopping: Stop) -> bool:
+        """Run batches, overlapped, until there are none, a lone row waits, or it is over; whether there were any."""
+        recording: list[Future[None]] = []
+        batches = 0
+        upcoming = self._feeder.submit(self._next, stopping)
+        try:
+            while (batch := upcoming.result()) is not None:
+                batches += 1
+                upcoming = self._feeder.submit(self._next, stopping, yielding=True, over=over)
+                finished = self._detect(batch, stopping)
+                _settle(recording)
+                recording = finished
+        finally:
+            wait([upcoming])
+            _settle(recording)
+        return batches > 0
+
+    def _next(self, stopping: Stop, *, yielding: bool = False, over: Stop = bool) -> list[Ready] | None:
+        """Claim and prepare a batch; None where nothing is due, it is over, or we yield to a lone row."""
+        if over():
+            return None
+        claims = self._with.ledger.once(lambda session: self._claim(session, yielding=yielding))
+        return self._ready(claims, stopping) if claims else None
+
+    def _claim(self, session: Session, *, yielding: bool) -> list[Claim]:
+        if yielding and jobs.alone_due(session):
+            return []
+        return jobs.claim(session, limit=self._with.settings.batch_size, worker=self._with.worker, lease=self._lease)
+
+    def _one_alone(self, stopping: Stop) -> bool:
+        """Take one row that a worker died with, and nothing beside it; whether there was one."""
+        claim = partial(jobs.claim_alone, worker=self._with.worker, lease=self._lease)
+        claims = self._with.ledger.once(claim)
+        if claims:
+            _settle(self._detect(self._ready(claims, stopping), stopping))
+        return bool(claims)
+
+    def _ready(self, claims: Sequence[Claim], stopping: Stop) -> list[Ready]:
+        """Prepare what was claimed; what ends on the way is ended here."""
+        self._leases.hold(claims)
+        for claim in claims:
+            milestones.reached(Milestone.CLAIMED, claim)
+        earlier = self._reuse.find(claims)
+        prepared = self._preparers.map(lambda c: self._prepare(c, earlier.get(c.screening_id), stopping), claims)
+        return [ready for ready in prepared if ready is not None]
+
+    def _prepare(self, claim: Claim, earlier: Earlier | None, stopping: Stop) -> Ready | None:
+        if stopping():
+            self._recorder.end(claim, SHUTDOWN)
+            return None
+        if earlier is not None and self._reuse.copy(claim, earlier):
+            return None
+        outcome = self._preparation.prepare(claim)
+        self._leases.progress()
+        if isinstance(outcome, Ready):
+            return outcome
+        self._recorder.end(claim, outcome)
+        return None
+
+    def _detect(self, batch: Sequence[Ready], stopping: Stop) -> list[Future[None]]:
+        """Run the detector on what is still ours, and hand the results to the recorders."""
+        kept = [ready for ready in batch if self._keep(ready.claim, stopping)]
+        if not kept:
+            return []
+        metrics.BATCH.observe(len(kept))
+        start = time.perf_counter()
+        with metrics.stage("infer"):
+            results = infer_each(self._with.detector.infer, [ready.prepared for ready in kept])
+        share = round((time.perf_counter() - start) * 1000 / len(kept))
+        self._leases.progress()
+        for ready in kept:
+            ready.inference_ms = share
+            milestones.reached(Milestone.INFERRED, ready.claim)
+        return [self._recorders.submit(self._recorder.record, *pair) for pair in zip(kept, results, strict=True)]
+
+    def _keep(self, claim: Claim, stopping: Stop) -> bool:
+        if self._leases.lost(claim):
+            self._recorder.end(claim, FENCED)
+            return False
+        if stopping():
+            self._recorder.end(claim, SHUTDOWN)
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the threads and the decoders."""
+        self._with.decoders.close()
+        for pool in (self._feeder, self._preparers, self._recorders):
+            pool.shutdown(cancel_futures=True)
+
+
+def _settle(futures: Sequence[Future[None]]) -> None:
+    """Wait for all, then raise what one of them raised."""
+    wait(futures)
+    for future in futures:
+        future.result()

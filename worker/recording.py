@@ -1,0 +1,161 @@
+"""How does what the detector said become a stored finding, or an attempt end without one?
+
+Mask and heat map are uploaded first, under keys of this very attempt, then one transaction writes the finding. A worker
+that dies in between leaves two files that nothing names; one that lost its lease takes its files away again.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from screening import blobs, jobs
+from screening.blobs import BlobStore
+from screening.errors import BlobStoreError, Failure, FailureCode
+from screening.jobs import Claim
+from screening.settings import Settings
+from screening.tables import Finding
+from worker import metrics, milestones
+from worker.defakerone import DeFakerOne
+from worker.defakerone.errors import DetectorError
+from worker.defakerone.verdict import Detection, Inference
+from worker.leases import Leases
+from worker.ledger import Ledger
+from worker.milestones import Milestone
+from worker.outcomes import Failed, Released
+from worker.png import encode_heatmap, encode_mask
+from worker.preparation import Ready
+from worker.service import VERSION
+
+logger = structlog.get_logger(__name__)
+
+LONGEST_WAIT = 300.0  # seconds
+PNG = "image/png"
+
+Columns = Mapping[str, Any]
+
+
+class Recorder:
+    """Ends attempts, one way or another, and puts their claims down; thread-safe."""
+
+    def __init__(
+        self, ledger: Ledger, store: BlobStore, detector: DeFakerOne, leases: Leases, settings: Settings
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._detector = detector
+        self._leases = leases
+        self._settings = settings
+
+    def record(self, ready: Ready, inference: Inference | Failed | Released) -> None:
+        """Store what the detector said about one image."""
+        if isinstance(inference, Failed | Released):
+            self.end(ready.claim, inference)
+            return
+        try:
+            with metrics.stage("finish"):
+                detection = self._detector.finish(ready.prepared, inference)
+        except DetectorError as error:
+            logger.exception("recording.no_finding", error=str(error))
+            detail = f"The detector gave no usable result ({type(error).__name__})."
+            self.end(ready.claim, Failed(Failure(FailureCode.INFERENCE_FAILED, detail), strike=True))
+            return
+        with metrics.stage("encode"):
+            files = {"mask": encode_mask(detection.mask), "heatmap": encode_heatmap(detection.heatmap)}
+        self.complete(ready.claim, self._finding(ready, detection), files, ready.image)
+
+    def complete(self, claim: Claim, finding: Columns, files: Mapping[str, bytes], image: Columns) -> None:
+        """Upload a finding's files and commit it, or give the row back where storage fails.
+
+        `finding` holds the finding's columns but those about its files: `mask` and `heatmap`, as PNG.
+        """
+        keys = {kind: _key(claim, kind) for kind in files}
+        try:
+            with metrics.stage("upload"):
+                for kind, data in files.items():
+                    self._store.put(keys[kind], data, PNG)
+        except BlobStoreError as error:
+            logger.warning("recording.blob_store", error=str(error))
+            self.end(claim, Released("blob_store"))
+            return
+        milestones.reached(Milestone.UPLOADED, claim)
+        named = {f"{kind}_key": key for kind, key in keys.items()}
+        hashed = {f"{kind}_sha256": hashlib.sha256(data).digest() for kind, data in files.items()}
+        if not self._commit(claim, {**_identity(claim), **finding, **named, **hashed}, image):
+            self._take_back(list(keys.values()))
+        milestones.reached(Milestone.RECORDED, claim)
+
+    def _commit(self, claim: Claim, finding: Columns, image: Columns) -> bool:
+        """Whether the finding is recorded, now or by a commit whose answer was lost."""
+        try:
+            with metrics.stage("commit"):
+                held = self._ledger.write(lambda s: jobs.complete(s, claim, Finding(**finding), image))
+        except DBAPIError:
+            logger.exception("recording.database")
+            self.end(claim, Released("database"))
+            return True  # a commit may have gone through unheard: better an orphaned file than a finding without one
+        recorded = held or self._ledger.write(lambda s: jobs.recorded(s, claim))
+        metrics.ENDED.labels("succeeded" if recorded else "fenced").inc()
+        self._leases.drop(claim)
+        return recorded
+
+    def _take_back(self, keys: list[str]) -> None:
+        """Remove the files of an attempt that lost its row, which may have been erased."""
+        try:
+            self._store.delete(keys)
+        except BlobStoreError as error:
+            logger.warning("recording.orphans", keys=keys, error=str(error))
+
+    def end(self, claim: Claim, outcome: Failed | Released) -> None:
+        """End an attempt without a finding."""
+        try:
+            if isinstance(outcome, Failed):
+                self._fail(claim, outcome)
+            else:
+                self._release(claim, outcome)
+        except DBAPIError:
+            logger.exception("recording.database")  # the lease runs out, and the sweeper takes the row back
+        self._leases.drop(claim)
+
+    def _fail(self, claim: Claim, outcome: Failed) -> None:
+        metrics.FAILURES.labels(outcome.failure.code).inc()
+        wait = self._settings.retry_seconds * 2**claim.strikes
+        limit = self._settings.max_strikes
+        self._ledger.write(
+            lambda s: jobs.fail(s, claim, outcome.failure, strike=outcome.strike, max_strikes=limit, retry_in=wait)
+        )
+        logger.info("screening.failed_attempt", code=outcome.failure.code, strike=outcome.strike)
+
+    def _release(self, claim: Claim, outcome: Released) -> None:
+        metrics.RELEASES.labels(outcome.reason).inc()
+        wait = min(LONGEST_WAIT, self._settings.retry_seconds * 2 ** min(claim.attempt - 1, 10))
+        self._ledger.write(
+            lambda s: jobs.release(s, claim, reason=outcome.reason, retry_in=wait if outcome.backoff else 0)
+        )
+
+    def _finding(self, ready: Ready, detection: Detection) -> Columns:
+        return dict(
+            **self._detector.versions,
+            label=detection.label,
+            score=detection.score,
+            probability=detection.probability,
+            calibration_id=detection.calibration_id,
+            reasons=[*detection.reasons, *(r for r in ready.reasons if r not in detection.reasons)],
+            area_fraction=detection.area_fraction,
+            extent=detection.extent,
+            mask_verdict_conflict=detection.mask_verdict_conflict,
+            regions=[region.to_json() for region in detection.regions],
+            service=VERSION,
+            decode_ms=ready.decode_ms,
+            inference_ms=ready.inference_ms,
+        )
+
+
+def _key(claim: Claim, kind: str) -> str:
+    return blobs.derived_key(claim.platform_id, claim.screening_id, claim.attempt, f"{kind}.png")
+
+
+def _identity(claim: Claim) -> Columns:
+    return {"screening_id": claim.screening_id, "platform_id": claim.platform_id, "attempt": claim.attempt}

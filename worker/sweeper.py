@@ -1,0 +1,118 @@
+"""What happens to rows that nobody was told about?
+
+Every few seconds one process, the holder of a PostgreSQL advisory lock, looks for rows that should move and do not: a
+lease that ran out, a bell that was lost, a delivery that is due. It puts the first back and rings for all. It can run
+anywhere and any number of times; those without the lock stand by.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from screening import jobs, retention
+from screening.broker import Doorbell
+from screening.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+LOCK = {"family": 0x41535359, "which": 1}  # the two-number form, apart from the locks of single numbers
+AT_ONCE = 1_000  # rows a statement
+# One bell sets off a drain of everything due, so more bells than workers are only noise.
+MOST_BELLS = 16
+DAILY = 3600.0  # seconds between looks at what days decide: retention, old idempotency keys
+
+TRY_LOCK = text("SELECT pg_try_advisory_lock(:family, :which)")
+DELIVERIES_DUE = text(
+    "SELECT EXISTS (SELECT FROM deliveries WHERE state IN ('pending', 'sending') AND due_at <= assay_now())"
+)
+EXPIRE_IDEMPOTENCY = text(
+    "DELETE FROM idempotency_records WHERE created_at < assay_now() - make_interval(hours => :hours)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep did."""
+
+    rescued: int
+    rung: int
+
+
+class Sweeper:
+    """Sweeps until told to stop. Survives a database or a Redis that goes away."""
+
+    def __init__(self, engine: Engine, doorbell: Doorbell, settings: Settings) -> None:
+        self._engine = engine
+        self._doorbell = doorbell
+        self._settings = settings
+        self._ended = threading.Event()
+        self._next_daily = 0.0
+
+    def stop(self) -> None:
+        """End after the sweep that is under way; safe in a signal handler."""
+        self._ended.set()
+
+    def run(self) -> None:
+        """Sweep every `sweep_seconds` while holding the lock; try for it as often without."""
+        while not self._ended.is_set():
+            try:
+                with self._engine.connect() as connection:
+                    self._hold(connection)
+            except SQLAlchemyError as error:
+                logger.warning("sweeper.database", error=type(error).__name__)
+            self._ended.wait(self._settings.sweep_seconds)
+
+    def _hold(self, connection: Connection) -> None:
+        """Sweep for as long as this connection, and with it the lock, lives."""
+        # Autocommit: the lock belongs to the session, and a transaction left open would hold back vacuum.
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        if not connection.scalar(TRY_LOCK, LOCK):
+            return
+        logger.info("sweeper.leads")
+        while not self._ended.is_set():
+            connection.execute(text("SELECT 1"))  # raises where the session, and the lock with it, is gone
+            self.sweep()
+            self._ended.wait(self._settings.sweep_seconds)
+        # A pooled connection would keep the lock past this block.
+        connection.invalidate()
+
+    def sweep(self) -> Swept:
+        """Look once at everything."""
+        with Session(self._engine) as session, session.begin():
+            rescued = jobs.rescue(session, limit=AT_ONCE, max_strikes=self._settings.max_strikes)
+        with Session(self._engine) as session, session.begin():
+            older = timedelta(seconds=self._settings.announce_again_seconds)
+            waiting = jobs.unannounced(session, limit=AT_ONCE, older_than=older)
+            deliveries = bool(session.scalar(DELIVERIES_DUE))
+        rung = self._ring(len(waiting), deliveries=deliveries)
+        if rescued or waiting:
+            logger.info("sweeper.swept", rescued=rescued, waiting=len(waiting), rung=rung)
+        if time.monotonic() >= self._next_daily:
+            self._daily()
+            self._next_daily = time.monotonic() + DAILY
+        return Swept(rescued, rung)
+
+    def _ring(self, waiting: int, *, deliveries: bool) -> int:
+        bells: list[Callable[[], bool]] = [self._doorbell.ring_screening] * min(waiting, MOST_BELLS)
+        if deliveries:
+            bells.append(self._doorbell.ring_deliveries)
+        rung = 0
+        for bell in bells:
+            if not bell():
+                break  # Redis is away; each further try would only wait for its timeout
+            rung += 1
+        return rung
+
+    def _daily(self) -> None:
+        with Session(self._engine) as session, session.begin():
+            session.execute(EXPIRE_IDEMPOTENCY, {"hours": self._settings.idempotency_hours})
+            due = retention.due(session)
+        if due:
+            self._doorbell.ring_purge()

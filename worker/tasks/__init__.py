@@ -1,0 +1,1 @@
+"""Thin Celery tasks around functions that know nothing of Celery."""
