@@ -107,3 +107,8 @@ def _flaw(entry: AuditEntry, count: int, head: bytes) -> str | None:
     if entry.previous_hash != head:
         return "the entry does not name the hash of the one before it"
     return None if entry.hash == entry_hash(entry) else "the entry's content does not match its hash"
+
+
+def digest(text: str) -> str:
+    """SHA-256 of a text, in hex: what the chain keeps of what may be erased."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -24,6 +24,12 @@ class LegalHoldError(AssayError):
     """The screening is under legal hold and may not be erased."""
 
 
+class ConflictError(AssayError):
+    """Not possible in the present state. `code` is what a client branches on."""
+
+    code = "conflict"
+
+
 class FailureCode(StrEnum):
     """Why a screening ended as `failed`. Clients read these; they may grow, none is renamed."""
 

@@ -267,6 +267,7 @@ def erase(session: Session, screening: Screening) -> None:
     if live:
         values |= _failed(Failure(FailureCode.ERASED, "The platform erased this screening before it had ended."))
     session.execute(statement.values(**values).execution_options(synchronize_session=False))
+    reviews.withdraw(session, screening.id)
     if live:
         events.screening_ended(session, screening.id)
 

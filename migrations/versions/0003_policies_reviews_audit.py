@@ -129,14 +129,14 @@ def upgrade() -> None:
     op.create_index(
         "ix_reviews_pending_age",
         "reviews",
-        ["platform_id", "queue", "created_at"],
+        ["platform_id", "queue", "lead_only", "created_at"],
         unique=False,
         postgresql_where=sa.text("state = 'pending'"),
     )
     op.create_index(
         "ix_reviews_pending_due",
         "reviews",
-        ["platform_id", "queue", "due_at"],
+        ["platform_id", "queue", "lead_only", "due_at"],
         unique=False,
         postgresql_where=sa.text("state = 'pending'"),
     )

@@ -7,7 +7,8 @@ from screening.tables.idempotency import IdempotencyRecord
 from screening.tables.platform import ApiKey, Platform, Turn
 from screening.tables.policy import KillSwitch, Policy, ShadowRuling, Standing
 from screening.tables.rate_bucket import RateBucket
-from screening.tables.review import Decision, Passing, Review, ReviewState, Stage
+from screening.tables.review import Correction, Decision, Exposure, Golden, Passing, Review, ReviewState, Stage
+from screening.tables.reviewer import Reviewer, ReviewerGrant, ReviewerSession, SignInAttempt
 from screening.tables.screening import (
     TERMINAL,
     Attempt,
@@ -26,13 +27,16 @@ __all__ = [
     "Attempt",
     "AuditEntry",
     "Base",
+    "Correction",
     "Decision",
     "Delivery",
     "DeliveryAttempt",
     "Endpoint",
     "Event",
+    "Exposure",
     "Feedback",
     "Finding",
+    "Golden",
     "IdempotencyRecord",
     "Image",
     "KillSwitch",
@@ -43,8 +47,12 @@ __all__ = [
     "RateBucket",
     "Review",
     "ReviewState",
+    "Reviewer",
+    "ReviewerGrant",
+    "ReviewerSession",
     "Screening",
     "ShadowRuling",
+    "SignInAttempt",
     "Stage",
     "Standing",
     "State",

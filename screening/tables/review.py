@@ -4,11 +4,13 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from screening.ids import uuid7
 from screening.tables.base import Base, assay_now
+
+PENDING = text("state = 'pending'")
 
 
 class ReviewState(StrEnum):
@@ -47,18 +49,10 @@ class Review(Base):
         # A golden item asks again about an image whose truth is known; otherwise an image is reviewed once.
         Index("uq_reviews_screening_id", "screening_id", unique=True, postgresql_where=text("golden_truth is null")),
         Index("ix_reviews_screening", "screening_id"),
-        Index("ix_reviews_pending", "platform_id", "lead_only", "rank", postgresql_where=text("state = 'pending'")),
-        Index(
-            "ix_reviews_pending_queue",
-            "platform_id", "queue", "lead_only", "rank",
-            postgresql_where=text("state = 'pending'"),
-        ),
-        Index(
-            "ix_reviews_pending_due", "platform_id", "queue", "due_at", postgresql_where=text("state = 'pending'")
-        ),
-        Index(
-            "ix_reviews_pending_age", "platform_id", "queue", "created_at", postgresql_where=text("state = 'pending'")
-        ),
+        Index("ix_reviews_pending", "platform_id", "lead_only", "rank", postgresql_where=PENDING),
+        Index("ix_reviews_pending_queue", "platform_id", "queue", "lead_only", "rank", postgresql_where=PENDING),
+        Index("ix_reviews_pending_due", "platform_id", "queue", "lead_only", "due_at", postgresql_where=PENDING),
+        Index("ix_reviews_pending_age", "platform_id", "queue", "lead_only", "created_at", postgresql_where=PENDING),
         Index("ix_reviews_claimed", "claimed_by", postgresql_where=text("state in ('claimed','settling')")),
         Index("ix_reviews_lease", "lease_until", postgresql_where=text("state = 'claimed'")),
         Index("ix_reviews_settling", "settles_at", postgresql_where=text("state = 'settling'")),
@@ -137,3 +131,46 @@ class Passing(Base):
     kind: Mapped[str]
     reason: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=assay_now())
+
+
+class Golden(Base):
+    """A screening whose truth is known, to be asked about again: it measures reviewers, not images."""
+
+    __tablename__ = "goldens"
+    __table_args__ = (
+        CheckConstraint("truth in ('authentic','fake')", name="truth"),
+        Index("ix_goldens_platform_created", "platform_id", "created_at", "screening_id"),
+    )
+
+    screening_id: Mapped[UUID] = mapped_column(ForeignKey("screenings.id", ondelete="CASCADE"), primary_key=True)
+    platform_id: Mapped[UUID] = mapped_column(ForeignKey("platforms.id", ondelete="CASCADE"))
+    truth: Mapped[str]
+    alias: Mapped[str]  # who says so
+    created_at: Mapped[datetime] = mapped_column(server_default=assay_now())
+
+
+class Correction(Base):
+    """A mask as a reviewer redrew it. Versions stay; the newest counts."""
+
+    __tablename__ = "corrections"
+    __table_args__ = (Index("ix_corrections_screening_id", "screening_id"),)
+
+    review_id: Mapped[UUID] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    screening_id: Mapped[UUID] = mapped_column(ForeignKey("screenings.id", ondelete="CASCADE"))
+    actor_id: Mapped[UUID]
+    alias: Mapped[str]
+    blob_key: Mapped[str]
+    sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    iou: Mapped[float]  # with the model's mask; 1 where both are empty
+    created_at: Mapped[datetime] = mapped_column(server_default=assay_now())
+
+
+class Exposure(Base):
+    """For how long one person had one image unveiled before them."""
+
+    __tablename__ = "exposures"
+
+    review_id: Mapped[UUID] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
+    actor_id: Mapped[UUID] = mapped_column(primary_key=True)
+    seconds: Mapped[float]
