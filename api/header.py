@@ -1,90 +1,19 @@
-"""What does the header of an upload say? Format and upright size, read under limits, without decoding a pixel.
-
-Only what Pillow recognises as one of our formats counts: a polyglot is what its first bytes make it. The reader counts
-what Pillow asks for, because a header can be made of a million empty chunks or of one directory entry that is read
-sixty thousand times.
-"""
+"""How does intake read headers: how many at once, and what is a client told of one that is refused?"""
 
 import asyncio
-import io
-import struct
-import warnings
-from dataclasses import dataclass
 from typing import BinaryIO
 
-from PIL import ExifTags, Image, UnidentifiedImageError
-
 from api.problems import TOO_MANY_PIXELS, UNDECODABLE_HEADER, UNSUPPORTED_FORMAT, Problem
-from screening.settings import MEBIBYTE, Settings
+from screening import header
+from screening.errors import FailureCode
+from screening.header import Header, HeaderRefusedError
+from screening.settings import Settings
 
-# Pillow's name -> ours. MPO is a JPEG with further pictures behind it, as phones write.
-FORMATS = {
-    "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "AVIF": "avif", "GIF": "gif", "TIFF": "tiff",
-    "BMP": "bmp",
-}  # fmt: skip
-OPENED_AS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")
-# How each begins: what starts like this but cannot be read is a broken image, anything else is another format.
-SIGNATURES = (
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF87a",
-    b"GIF89a",
-    b"II*\0",
-    b"MM\0*",
-    b"II+\0",
-    b"MM\0+",
-    b"BM",
-)
-TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-
-MAX_READS = 20_000  # real headers take some hundreds
-MAX_HEADER_BYTES = 16 * MEBIBYTE  # phones put whole depth maps before the first scan
-
-# Pillow only warns between its limit and twice that. For us the limit is the limit.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What is known of an image before it is decoded. Width and height are upright."""
-
-    format: str
-    width: int
-    height: int
-    turned: bool  # whether the stored pixels carry an orientation other than the upright one
-
-
-class _TooBusyError(Exception):
-    """The header asks for more reading than any real one."""
-
-
-class _CountedFile(io.RawIOBase):
-    """A file that stops answering a reader who asks too often or for too much."""
-
-    def __init__(self, file: BinaryIO, allowance: int) -> None:
-        self._file = file
-        self._bytes = allowance
-        self._reads = MAX_READS
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        data = self._file.read(-1 if size is None else size)
-        self._reads -= 1
-        self._bytes -= len(data)
-        if self._reads < 0 or self._bytes < 0:
-            raise _TooBusyError
-        return data
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
+KINDS = {
+    FailureCode.UNDECODABLE: UNDECODABLE_HEADER,
+    FailureCode.UNSUPPORTED_FORMAT: UNSUPPORTED_FORMAT,
+    FailureCode.TOO_MANY_PIXELS: TOO_MANY_PIXELS,
+}
 
 
 class Places:
@@ -96,12 +25,7 @@ class Places:
 
     def for_(self, file: BinaryIO) -> asyncio.Semaphore:
         """The place to hold while this file's header is read."""
-        return self._one if _reads_whole(_begin(file)) else self._some
-
-
-def configure(settings: Settings) -> None:
-    """Make Pillow refuse by itself what we refuse: its WebP reader allocates the canvas when it opens a file."""
-    Image.MAX_IMAGE_PIXELS = settings.max_pixels
+        return self._one if header.reads_whole(file) else self._some
 
 
 def read(file: BinaryIO, size: int, settings: Settings) -> Header:
@@ -109,81 +33,7 @@ def read(file: BinaryIO, size: int, settings: Settings) -> Header:
 
     Raises Problem: 400 for a header that cannot be read, 415 for other formats, 422 for too many pixels.
     """
-    begin = _begin(file)
-    if size == 0:
-        raise Problem(UNDECODABLE_HEADER, "The image is empty.")
-    allowance = size + MEBIBYTE if _reads_whole(begin) else min(size, MAX_HEADER_BYTES) + MEBIBYTE
     try:
-        with Image.open(_CountedFile(file, allowance), formats=OPENED_AS) as image:  # type: ignore[arg-type]
-            header = _describe(image)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise _too_many(settings) from None
-    except UnidentifiedImageError:
-        raise _unreadable(begin) from None
-    except (
-        _TooBusyError,
-        OSError,
-        ValueError,
-        OverflowError,
-        MemoryError,
-        struct.error,
-        EOFError,
-        KeyError,
-        RuntimeError,
-    ):
-        raise Problem(UNDECODABLE_HEADER, "The image header is damaged.") from None
-    return _checked(header, settings)
-
-
-def _begin(file: BinaryIO) -> bytes:
-    file.seek(0)
-    begin = file.read(16)
-    file.seek(0)
-    return begin
-
-
-def _reads_whole(begin: bytes) -> bool:
-    return begin[:4] == b"RIFF" or begin[4:8] == b"ftyp"
-
-
-def _describe(image: Image.Image) -> Header:
-    orientation = _orientation(image)
-    width, height = image.size[::-1] if orientation in TURNED else image.size
-    return Header(FORMATS[image.format or ""], width, height, turned=orientation in range(2, 9))
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 where there is none or it cannot be read.
-
-    The class's own method, because PNG's would decode the pixels to find an `eXIf` chunk behind them.
-    """
-    try:
-        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except (SyntaxError, ValueError, TypeError, OSError, KeyError, IndexError, OverflowError, struct.error):
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def _checked(header: Header, settings: Settings) -> Header:
-    if header.width < 1 or header.height < 1:
-        raise Problem(UNDECODABLE_HEADER, "The image has no pixels.")
-    if max(header.width, header.height) > settings.max_side:
-        raise Problem(
-            TOO_MANY_PIXELS,
-            f"The image is {header.width} x {header.height}; a side may have {settings.max_side} pixels.",
-        )
-    if header.width * header.height > settings.max_pixels:
-        raise _too_many(settings)
-    return header
-
-
-def _too_many(settings: Settings) -> Problem:
-    return Problem(TOO_MANY_PIXELS, f"The image has more than {settings.max_pixels} pixels.")
-
-
-def _unreadable(begin: bytes) -> Problem:
-    webp = begin[:4] == b"RIFF" and begin[8:12] == b"WEBP"
-    avif = begin[4:8] == b"ftyp" and begin[8:12] in (b"avif", b"avis")
-    if webp or avif or begin.startswith(SIGNATURES):
-        return Problem(UNDECODABLE_HEADER, "The image header is damaged.")
-    return Problem(UNSUPPORTED_FORMAT, f"Send one of {', '.join(sorted(set(FORMATS.values())))}.")
+        return header.read(file, size, settings)
+    except HeaderRefusedError as error:
+        raise Problem(KINDS[error.failure.code], error.failure.detail) from None

@@ -16,7 +16,6 @@ from starlette.requests import Request
 
 from api import header, multipart, screenings
 from api.auth import Admission
-from api.header import Header
 from api.problems import (
     KEY_REUSED,
     MALFORMED,
@@ -33,6 +32,7 @@ from api.services import Services
 from api.spool import Spool
 from screening import blobs, document, idempotency, jobs
 from screening.errors import BlobStoreError
+from screening.header import Header
 from screening.ids import Prefix, encode, uuid7
 from screening.settings import Settings
 from screening.tables import Image, Screening

@@ -7,11 +7,12 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import Session
 
-from api import header
 from api.backpressure import Backpressure
 from api.cursors import Cursors
 from api.doorbell import BackgroundBell
+from api.header import Places
 from api.waiting import Waiting
+from screening import header
 from screening.blobs import BlobStore, open_store
 from screening.broker import Doorbell
 from screening.database import async_engine
@@ -48,7 +49,7 @@ class Services:
     cursors: Cursors
     backpressure: Backpressure
     waiting: Waiting
-    header_places: header.Places
+    header_places: Places
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -63,7 +64,7 @@ class Services:
             cursors=Cursors(settings.keys),
             backpressure=Backpressure(database.run, settings.backpressure_seconds),
             waiting=Waiting(database.run),
-            header_places=header.Places(),
+            header_places=Places(),
         )
 
     async def close(self) -> None:
