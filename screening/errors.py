@@ -17,7 +17,11 @@ class BlobNotFoundError(AssayError):
 
 
 class BlobStoreError(AssayError):
-    """The blob store did not do as asked; trying again later may help."""
+    """The blob store did not do as asked; trying again later may help. `code` is the store's own, where it gave one."""
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class LegalHoldError(AssayError):

@@ -289,12 +289,19 @@ def _causes(error: BaseException) -> Iterable[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def fetch(url: str, *, seconds: float, max_bytes: int, allowed: Sequence[Network] = ()) -> Answer:
+def fetch(
+    url: str,
+    *,
+    seconds: float,
+    max_bytes: int,
+    allowed: Sequence[Network] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
     """GET a whole body, from a thread without an event loop. Raises OutboundError, also where the body is cut.
 
     Any status is an answer; redirects are not followed.
     """
-    answer = asyncio.run(_fetch(url, seconds, max_bytes, allowed))
+    answer = asyncio.run(_fetch(url, seconds, max_bytes, allowed, headers))
     if answer.cut is not None:
         sentence = (
             f"The answer is larger than {max_bytes} bytes." if answer.cut == Reason.TOO_LARGE else "It broke off."
@@ -303,6 +310,8 @@ def fetch(url: str, *, seconds: float, max_bytes: int, allowed: Sequence[Network
     return answer
 
 
-async def _fetch(url: str, seconds: float, max_bytes: int, allowed: Sequence[Network]) -> Answer:
+async def _fetch(
+    url: str, seconds: float, max_bytes: int, allowed: Sequence[Network], headers: Mapping[str, str] | None
+) -> Answer:
     async with OutboundClient(allowed, plain=True) as client:
-        return await client.request("GET", url, seconds=seconds, max_bytes=max_bytes)
+        return await client.request("GET", url, seconds=seconds, max_bytes=max_bytes, headers=headers)

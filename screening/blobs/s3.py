@@ -1,7 +1,7 @@
 """How do blobs lie in S3? Under prefix and key, through boto3, with its errors turned into ours."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -45,7 +45,7 @@ class S3Store:
             code = error.response.get("Error", {}).get("Code", "unknown")
             if code in MISSING:
                 raise BlobNotFoundError(key) from error
-            raise BlobStoreError(f"the object store answered {code} for {key}") from error
+            raise BlobStoreError(f"the object store answered {code} for {key}", code) from error
         except BotoCoreError as error:
             raise BlobStoreError(f"the object store could not be reached for {key}: {error}") from error
 
@@ -58,13 +58,13 @@ class S3Store:
         """The whole object."""
         return b"".join(self.stream(key, 1 << 20))
 
-    def stream(self, key: str, chunk: int = 65536) -> Iterator[bytes]:
+    def stream(self, key: str, chunk: int = 65536) -> Generator[bytes, None, None]:
         """The object in chunks, requested now so that a missing one is known before an answer has begun."""
         with self._errors(key):
             body = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"]
 
-        def chunks() -> Iterator[bytes]:
-            with self._errors(key):
+        def chunks() -> Generator[bytes, None, None]:
+            with self._errors(key), closing(body):  # read to its end or not, the connection is free again
                 yield from body.iter_chunks(chunk)
 
         return chunks()
