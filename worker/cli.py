@@ -6,5 +6,6 @@ running one imports no other. This module only gathers them.
 
 from worker.commands.convert import convert
 from worker.commands.detect import detect
+from worker.commands.evaluate import evaluate
 
-__all__ = ["convert", "detect"]
+__all__ = ["convert", "detect", "evaluate"]

@@ -46,8 +46,8 @@ FIRST_FRAME: Final = "first_frame_only"  # the file is animated or has pages; on
 ALPHA_COMPOSITED: Final = "alpha_composited"  # transparent pixels stand on white
 DEPTH_REDUCED: Final = "depth_reduced"  # more than 8 bits a channel were scaled down
 
-# Upright = these steps in turn, by EXIF orientation.
-_UPRIGHT: Final = {
+# EXIF orientation -> the operation that makes stored pixels upright; a mask on the stored grid is turned by it too.
+UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -236,7 +236,7 @@ def _convert(image: Image.Image, orientation: int, allocate: Allocate) -> tuple[
                 translucent |= seen_through
             else:
                 rgb = strip if strip.mode == "RGB" else strip.convert("RGB")
-            turn = _UPRIGHT.get(orientation)
+            turn = UPRIGHT.get(orientation)
             target[:] = np.asarray(rgb if turn is None else rgb.transpose(turn))
     notes = {DEPTH_REDUCED: deep, ALPHA_COMPOSITED: translucent}
     return pixels, tuple(note for note, applies in notes.items() if applies)

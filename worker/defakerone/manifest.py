@@ -6,14 +6,13 @@ survive a round trip. The file says `real|fake`, everything else in Assay says `
 """
 
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO, get_args
+from typing import Any, Literal, get_args
+
+from worker.defakerone.replacing import replacing
 
 Label = Literal["authentic", "fake"]
 Domain = Literal["nature", "document", "deepfake", "aigc"]
@@ -161,7 +160,7 @@ def write_manifest(path: Path, entries: Iterable[Entry]) -> int:
     """
     lines = 0
     try:
-        with _replacing(path) as file:
+        with replacing(path) as file:
             for entry in entries:
                 file.write(format_entry(entry) + "\n")
                 lines += 1
@@ -196,21 +195,6 @@ def _duplicates(entries: list[Entry]) -> list[str]:
 def _first(problems: list[str]) -> str:
     more = len(problems) - PROBLEMS_SHOWN
     return "; ".join(problems[:PROBLEMS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _text(name: str, value: object) -> str:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from worker.defakerone.errors import ImageError
+from worker.defakerone.images import FORMATS, UPRIGHT, ImageLimits, LoadedImage, load_image
 from worker.defakerone.manifest import (
     PROBLEMS_SHOWN,
     CorruptImageError,
@@ -22,16 +24,8 @@ from worker.defakerone.manifest import (
     MissingFileError,
 )
 
-# EXIF orientation -> the operation that makes the picture upright (EXIF 2.32, tag 0x0112).
-UPRIGHT: dict[int, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# Labelled images are one's own, so these are wider than what the service accepts from strangers.
+LIMITS = ImageLimits(max_bytes=512_000_000, max_pixels=200_000_000, max_side=65_535, max_frames=10_000)
 MASK_MODES = ("1", "L", "P", "RGB", "RGBA", "LA")
 MASK_THRESHOLD = 128
 """A mask pixel counts as manipulated from 128 of 255 on: the binarisation at 0.5 of the evaluation protocol."""
@@ -51,17 +45,29 @@ class Sample:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """SHA-256, in hexadecimal, of an entry's two files; `mask` is None where it has none."""
+
+    image: str
+    mask: str | None
+
+
+def file_digests(entry: Entry) -> Digests:
+    """Hash the files of `entry` without decoding them; raises MissingFileError or CorruptImageError."""
+    mask = None if entry.mask_path is None else hashlib.sha256(_read(entry.mask_path, "mask")).hexdigest()
+    return Digests(_described_digest(entry, _read(entry.image_path, "image")), mask)
+
+
 def load_sample(entry: Entry) -> Sample:
     """Decode the image and the mask of `entry`; raises the ManifestError that names the file at fault."""
     data = _read(entry.image_path, "image")
-    digest = hashlib.sha256(data).hexdigest()
-    if entry.sha256 not in (None, digest):
-        raise CorruptImageError(entry.image_path, f"is not the file that the manifest describes (sha256 {digest})")
-    stored = _decode(data, entry.image_path)
-    _check_described_size(entry, stored.size)
-    orientation = stored.getexif().get(ExifTags.Base.Orientation, 1)
-    mask = None if entry.mask_path is None else _mask(entry, stored.size, orientation)
-    return Sample(entry, _turn(stored, orientation).convert("RGB"), mask, digest)
+    digest = _described_digest(entry, data)
+    loaded = _decode(data, entry.image_path)
+    stored = _swap_if_turned(loaded.image.size, loaded.orientation)
+    _check_described_size(entry, stored)
+    mask = None if entry.mask_path is None else _mask(entry, stored, loaded.orientation)
+    return Sample(entry, loaded.image, mask, digest)
 
 
 def load_mask(entry: Entry) -> NDArray[np.uint8] | None:
@@ -97,6 +103,13 @@ def check_files(entries: Iterable[Entry]) -> None:
     raise type(first)(first.path, f"{first.problem}; also {shown}" + (f"; and {more} more" if more > 0 else ""))
 
 
+def _described_digest(entry: Entry, data: bytes) -> str:
+    digest = hashlib.sha256(data).hexdigest()
+    if entry.sha256 not in (None, digest):
+        raise CorruptImageError(entry.image_path, f"is not the file that the manifest describes (sha256 {digest})")
+    return digest
+
+
 def _check_headers(entry: Entry) -> None:
     size, _ = _header(entry.image_path, "image")
     _check_described_size(entry, size)
@@ -107,8 +120,10 @@ def _check_headers(entry: Entry) -> None:
 
 def _header(path: Path, kind: str) -> tuple[tuple[int, int], int]:
     try:
-        with Image.open(path) as image:
-            return image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
+        with Image.open(path, formats=FORMATS) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            turned_by_pillow = image.format == "TIFF"  # its reader reports the upright size
+            return _swap_if_turned(image.size, orientation) if turned_by_pillow else image.size, orientation
     except FileNotFoundError:
         raise MissingFileError(path, f"the manifest names this {kind}, but there is no such file") from None
     except (OSError, SyntaxError, ValueError) as error:
@@ -135,11 +150,12 @@ def _check_mask_size(path: Path, mask: tuple[int, int], image: tuple[int, int]) 
 
 def _mask(entry: Entry, size: tuple[int, int], orientation: int) -> NDArray[np.uint8]:
     path = entry.root / (entry.mask or "")
-    stored = _decode(_read(path, "mask"), path)
+    stored = _decode_mask(_read(path, "mask"), path)
     _check_mask_size(path, stored.size, size)
     if stored.mode not in MASK_MODES:
         raise MaskMismatchError(path, f"has the pixel mode {stored.mode}; a mask is an 8-bit greyscale image")
-    grey = np.asarray(_turn(stored, orientation).convert("L"))
+    turn = UPRIGHT.get(orientation)
+    grey = np.asarray((stored if turn is None else stored.transpose(turn)).convert("L"))
     mask = (grey >= MASK_THRESHOLD).astype(np.uint8)
     if entry.is_fake and not mask.any():
         raise MaskMismatchError(
@@ -159,14 +175,22 @@ def _read(path: Path, kind: str) -> bytes:
         raise CorruptImageError(path, f"the {kind} cannot be read ({error.strerror})") from error
 
 
-def _decode(data: bytes, path: Path) -> Image.Image:
+def _decode(data: bytes, path: Path) -> LoadedImage:
     try:
-        image = Image.open(BytesIO(data))
+        return load_image(data, LIMITS)
+    except ImageError as error:
+        raise CorruptImageError(path, str(error)) from error
+
+
+def _decode_mask(data: bytes, path: Path) -> Image.Image:
+    """Decode a mask as it is stored: its grey values are data, and an EXIF tag of its own means nothing."""
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CorruptImageError(path, f"cannot be decoded ({error})") from error
     return image
 
 
-def _turn(image: Image.Image, orientation: int) -> Image.Image:
-    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+def _swap_if_turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size

@@ -6,12 +6,16 @@ draw has the data sets' sizes.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from worker.defakerone.evaluation.metrics import METRICS, Floats, MeasuredImages, images_counted
+from worker.defakerone.evaluation.metrics import METRICS, Floats, MeasuredImages, counted_images
+
+Statistic = Callable[[MeasuredImages, Floats], Floats]
+"""Gives (metrics, draws), in the order of METRICS, from a table and weights (draws, n)."""
 
 DRAWS = 1000
 LEVEL = 0.95
@@ -26,7 +30,7 @@ class Estimate:
     """A metric's value, its interval and the number of images that it rests on.
 
     `value` is None where the metric is undefined; `low` and `high` are None where there is nothing to draw from: no
-    value, a single scene, or a metric that most draws leave undefined.
+    value, a single scene behind it, or a metric that most draws leave undefined.
     """
 
     value: float | None
@@ -37,20 +41,41 @@ class Estimate:
 
 def estimate_metrics(images: MeasuredImages, *, name: str, seed: int, draws: int = DRAWS) -> dict[str, Estimate]:
     """Every metric of the table with its 95 % interval; `name` and `seed` alone decide the draws."""
-    values = evaluate_all(images, np.ones((1, len(images))))
-    drawn: list[Floats] = []
-    if len(np.unique(images.scene)) > 1:
-        drawn = [evaluate_all(images, weights) for weights in draw_weights(images, name=name, seed=seed, draws=draws)]
-    samples = np.concatenate(drawn, axis=1) if drawn else np.full((len(METRICS), 1), np.nan)
+    return estimate(images, evaluate_all, name=name, seed=seed, draws=draws)
+
+
+def estimate(
+    images: MeasuredImages, statistic: Statistic, *, name: str, seed: int, draws: int = DRAWS
+) -> dict[str, Estimate]:
+    """The same for any statistic that gives one row a metric, such as means over data sets."""
+    values = statistic(images, np.ones((1, len(images))))[:, 0]
+    drawn = [statistic(images, weights) for weights in draw_weights(images, name=name, seed=seed, draws=draws)]
+    samples = np.concatenate(drawn, axis=1)
     return {
-        metric: _estimate(values[row, 0], samples[row], images_counted(metric, images))
-        for row, metric in enumerate(METRICS)
+        metric: _estimate(value, draws_of_metric, images, counted_images(metric, images))
+        for metric, value, draws_of_metric in zip(METRICS, values, samples, strict=True)
     }
 
 
 def evaluate_all(images: MeasuredImages, weights: Floats) -> Floats:
     """Every metric, in the order of METRICS, for every row of weights: (metrics, draws)."""
     return np.stack([metric(images, weights) for metric in METRICS.values()])
+
+
+def mean_over_data_sets(images: MeasuredImages, weights: Floats) -> Floats:
+    """Every metric as the unweighted mean over data sets; one that a data set leaves undefined skips that data set."""
+    parts = (np.flatnonzero(images.data_set == code) for code in np.unique(images.data_set))
+    return mean_of_defined([evaluate_all(images.take(rows), weights[:, rows]) for rows in parts])
+
+
+def mean_of_defined(values: Sequence[Floats]) -> Floats:
+    """The elementwise mean of arrays of one shape, NaN left out; NaN where all are."""
+    stacked = np.stack(values)
+    defined = ~np.isnan(stacked)
+    count = defined.sum(axis=0)
+    mean: Floats = np.full(count.shape, np.nan)
+    np.divide(np.where(defined, stacked, 0).sum(axis=0), count, out=mean, where=count > 0)
+    return mean
 
 
 def draw_weights(images: MeasuredImages, *, name: str, seed: int, draws: int) -> Iterator[Floats]:
@@ -73,11 +98,12 @@ def _scenes_by_data_set(images: MeasuredImages, scene_of: np.ndarray, scenes: in
     return [np.flatnonzero(data_set_of_scene == code) for code in np.unique(images.data_set)]
 
 
-def _estimate(value: float, samples: Floats, n: int) -> Estimate:
+def _estimate(value: float, samples: Floats, images: MeasuredImages, counted: NDArray[np.bool_]) -> Estimate:
+    n = int(counted.sum())
     if np.isnan(value):
         return Estimate(None, None, None, n)
     defined = samples[~np.isnan(samples)]
-    if len(defined) < max(2, DEFINED_SHARE * len(samples)):
+    if len(np.unique(images.scene[counted])) < 2 or len(defined) < max(2, DEFINED_SHARE * len(samples)):
         return Estimate(float(value), None, None, n)
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(value), float(low), float(high), n)

@@ -171,25 +171,17 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-def images_counted(name: str, images: MeasuredImages) -> int:
-    """How many images the metric `name` rests on."""
+def counted_images(name: str, images: MeasuredImages) -> NDArray[np.bool_]:
+    """Which images the metric `name` rests on."""
     if name == "image_auc_pooled":
-        return int(np.isin(images.data_set, _data_sets_with_both_classes(images)).sum())
+        both = np.intersect1d(images.data_set[images.truth], images.data_set[~images.truth])
+        return np.isin(images.data_set, both)
     if name == "pixel_auc":
-        return int(np.count_nonzero(~np.isnan(images.pixel_auc)))
+        return ~np.isnan(images.pixel_auc)
     if name.startswith("pixel_"):
-        return int(np.count_nonzero(~np.isnan(images.pixel_f1[:, 0])))
-    if name == "false_area":
-        return int(np.count_nonzero(~np.isnan(images.false_area)))
-    if name == "recall":
-        return int(np.count_nonzero(images.truth))
-    if name == "false_positive_rate":
-        return int(np.count_nonzero(~images.truth))
-    return len(images)
-
-
-def _data_sets_with_both_classes(images: MeasuredImages) -> NDArray[np.int64]:
-    return np.intersect1d(images.data_set[images.truth], images.data_set[~images.truth])
+        return ~np.isnan(images.pixel_f1[:, 0])
+    only = {"false_area": ~images.truth, "recall": images.truth, "false_positive_rate": ~images.truth}
+    return only.get(name, np.ones(len(images), np.bool_))
 
 
 def mean_f1_curve(images: MeasuredImages, weights: Floats) -> Floats:

@@ -3,7 +3,8 @@
 import errno
 import json
 import os
-import tempfile
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from worker.defakerone.manifest import (
     CorruptImageError,
     Entry,
     MalformedManifestError,
-    ManifestWriteError,
     MaskMismatchError,
     MissingFileError,
     format_entry,
@@ -126,26 +126,20 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "out.jsonl") == entries
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_named_and_leaves_the_former_manifest_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_named_and_leaves_the_former_manifest_whole(tmp_path: Path) -> None:
+    """In a process whose files the kernel refuses to let grow past 100 bytes, as a full disk would."""
     path = tmp_path / "manifest.jsonl"
     path.write_text("before")
-    # The kernel itself says that the disk is full: the temporary file's descriptor is /dev/full's.
-    make = tempfile.mkstemp
-
-    def on_a_full_disk(**where: Any) -> tuple[int, str]:
-        handle, name = make(**where)
-        full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, handle)
-        os.close(full)
-        return handle, name
-
-    monkeypatch.setattr(tempfile, "mkstemp", on_a_full_disk)
-    with pytest.raises(ManifestWriteError, match=os.strerror(errno.ENOSPC)) as caught:
-        write_manifest(path, [parse_entry(json.dumps(ROW), tmp_path)])
-    assert caught.value.path == path
+    code = (
+        "import resource, sys; from pathlib import Path; from worker.defakerone.manifest import *;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); path = Path(sys.argv[1]);"
+        "write_manifest(path, [parse_entry(sys.argv[2], path.parent)])"
+    )
+    row = json.dumps({**ROW, "notes": "x" * 200})
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, row], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"ManifestWriteError: {path}: cannot be written: {os.strerror(errno.EFBIG)}" in done.stderr
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 

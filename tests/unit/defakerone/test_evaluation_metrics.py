@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from worker.defakerone.evaluation.bootstrap import draw_weights, estimate_metrics
+from worker.defakerone.evaluation.bootstrap import Estimate, draw_weights, estimate_metrics
 from worker.defakerone.evaluation.localization import THRESHOLDS, measure_localization, predicted_area
-from worker.defakerone.evaluation.metrics import METRICS, MeasuredImages, best_threshold, images_counted
+from worker.defakerone.evaluation.metrics import METRICS, MeasuredImages, best_threshold, counted_images
 
 # Few distinct values, so that ties and values that lie on a threshold are common.
 heats = st.sampled_from([0.0, 0.25, 0.4999, 0.5, 0.50001, 0.75, 1.0]) | st.floats(0, 1, width=32)
@@ -226,7 +226,7 @@ def test_each_metric_says_how_many_images_it_rests_on(images: MeasuredImages) ->
         "false_area": len(images) - fakes,
     }
     expected |= dict.fromkeys((name for name in METRICS if name.startswith("pixel_")), masks)
-    assert {name: images_counted(name, images) for name in METRICS} == expected
+    assert {name: counted_images(name, images).sum() for name in METRICS} == expected
 
 
 def test_the_best_single_threshold_is_the_one_of_the_mean_curve() -> None:
@@ -294,4 +294,13 @@ def test_a_single_scene_or_an_undefined_metric_gets_no_interval() -> None:
     estimates = estimate_metrics(images, name="a", seed=9, draws=50)
     assert estimates["accuracy"].value is not None
     assert (estimates["accuracy"].low, estimates["accuracy"].high) == (None, None)
-    assert estimates["pixel_f1"] == type(estimates["pixel_f1"])(None, None, None, 0)
+    assert estimates["pixel_f1"] == Estimate(None, None, None, 0)
+
+
+def test_a_metric_that_rests_on_one_scene_of_many_gets_no_interval() -> None:
+    """All draws that hold the one masked image agree on it: an interval of no width would say that it is certain."""
+    images = two_data_sets(np.random.default_rng(2), 40)
+    images.pixel_f1[7] = 0.25
+    estimates = estimate_metrics(images, name="a", seed=9, draws=200)
+    assert estimates["pixel_f1"] == Estimate(0.25, None, None, 1)
+    assert estimates["image_auc"].low is not None
