@@ -13,6 +13,7 @@ from api.health import Readiness
 from api.request_log import RequestLog
 from api.routes import ROUTERS
 from api.services import Services
+from screening import logs
 from screening.settings import MEBIBYTE, Settings
 from screening.settings import settings as environment
 
@@ -39,6 +40,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimits, limit=_body_limit(settings), seconds=settings.body_seconds)
     app.add_middleware(RequestLog, https=settings.public_url.startswith("https:"))
     return app
+
+
+def from_environment() -> FastAPI:
+    """The app of a serving process, which also sets up its logging; what `assay api` has uvicorn call."""
+    logs.configure(environment())
+    return create_app()
 
 
 @asynccontextmanager

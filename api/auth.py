@@ -24,6 +24,11 @@ class Admission:
     platform: Platform
     bucket: rate_limits.Bucket
 
+    @property
+    def actor(self) -> str:
+        """How the audit names the caller: by key, which is nobody's name."""
+        return encode(Prefix.API_KEY, self.caller.key_id)
+
 
 async def admit(request: Request, services: Services, scope: Scope) -> Admission:
     """Let a request in. Raises Problem 401, 403 or 429."""

@@ -5,12 +5,16 @@ is the same. Of two that arrive at once, one does the work and the other gets 40
 """
 
 import re
+from collections.abc import Callable
 from uuid import UUID
 
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api.problems import MALFORMED, Problem
+from api.problems import KEY_REUSED, MALFORMED, STILL_RUNNING, Problem
+from api.services import Services
 from screening import idempotency
 from screening.settings import Settings
 
@@ -40,6 +44,34 @@ def key_of(request: Request) -> str | None:
     if not KEY.fullmatch(key):
         raise Problem(MALFORMED, "An Idempotency-Key has 1 to 255 visible ASCII characters.")
     return key
+
+
+async def once(
+    request: Request,
+    services: Services,
+    platform_id: UUID,
+    body: BaseModel | None,
+    work: Callable[[Session], idempotency.Answer],
+) -> Response:
+    """Run a POST's work in one transaction, or replay what it answered before. For bodies that pydantic has read.
+
+    `work` returns the Answer to send and to keep; what it raises is not kept. Raises Problem 400, 409 or 422.
+    """
+    meaning = b"" if body is None else body.model_dump_json().encode()
+    keyed = request_of(request, platform_id, idempotency.fingerprint(meaning), services.settings)
+    return response(await services.database.run(answer_once, keyed, work))
+
+
+def answer_once(
+    session: Session, keyed: idempotency.Request | None, work: Callable[[Session], idempotency.Answer]
+) -> idempotency.Answer:
+    """The kernel's `once`, its errors as problems."""
+    try:
+        return idempotency.once(session, keyed, work)
+    except idempotency.KeyInUseError as error:
+        raise Problem(STILL_RUNNING, str(error), headers={"Retry-After": "1"}) from None
+    except idempotency.KeyReusedError as error:
+        raise Problem(KEY_REUSED, str(error)) from None
 
 
 def response(answer: idempotency.Answer) -> Response:

@@ -16,12 +16,12 @@ from starlette.requests import Request
 
 from api import header, multipart, screenings
 from api.auth import Admission
+from api.idempotency import answer_once
 from api.problems import (
     KEY_REUSED,
     MALFORMED,
     OBJECT_FORBIDDEN,
     QUOTA_REACHED,
-    STILL_RUNNING,
     TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
@@ -201,12 +201,7 @@ def _image(platform_id: UUID, screening_id: UUID, spool: Spool, found: Header) -
 def _record(
     session: Session, intake: jobs.Intake, keyed: idempotency.Request | None, settings: Settings
 ) -> idempotency.Answer:
-    try:
-        return idempotency.once(session, keyed, lambda session: accepted(jobs.enqueue(session, intake), settings))
-    except idempotency.KeyInUseError as error:
-        raise Problem(STILL_RUNNING, str(error), headers={"Retry-After": "1"}) from None
-    except idempotency.KeyReusedError as error:
-        raise Problem(KEY_REUSED, str(error)) from None
+    return answer_once(session, keyed, lambda session: accepted(jobs.enqueue(session, intake), settings))
 
 
 def accepted(row: Screening, settings: Settings) -> idempotency.Answer:

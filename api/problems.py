@@ -13,13 +13,13 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from screening.errors import BlobStoreError, LegalHoldError
+from screening.errors import BlobNotFoundError, BlobStoreError, LegalHoldError
 
 logger = structlog.get_logger(__name__)
 
@@ -44,6 +44,7 @@ UNAUTHENTICATED = Kind("unauthenticated", 401, "No valid API key")
 FORBIDDEN = Kind("forbidden", 403, "The key may not do this")
 OBJECT_FORBIDDEN = Kind("object_forbidden", 403, "The bucket is not open to this platform")
 NOT_FOUND = Kind("not_found", 404, "Not found")
+NOT_READY = Kind("not_ready", 404, "Not there yet")
 TIMEOUT = Kind("request_timeout", 408, "The request body came too slowly")
 CONFLICT = Kind("conflict", 409, "Not possible in the present state")
 LEGAL_HOLD = Kind("legal_hold", 409, "Under legal hold")
@@ -123,6 +124,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(LegalHoldError, _legal_hold)
     app.add_exception_handler(BlobStoreError, _away)
+    app.add_exception_handler(BlobNotFoundError, _gone)
     app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(PoolTimeoutError, _away)
 
@@ -164,6 +166,12 @@ def _legal_hold(request: Request, error: Exception) -> Response:
     return answer(request, Problem(LEGAL_HOLD, str(error)))
 
 
+def _gone(request: Request, error: Exception) -> Response:
+    """A row speaks of bytes that are not there: erased a moment ago, or lost, which the log should tell."""
+    logger.warning("blob.missing", request_id=request_id(request))
+    return answer(request, not_found())
+
+
 def _away(request: Request, error: Exception) -> Response:
     """Storage or the connection pool does not answer: the client's request was fine."""
     logger.warning("dependency.away", error=type(error).__name__, request_id=request_id(request))
@@ -175,6 +183,8 @@ def _database(request: Request, error: Exception) -> Response:
     assert isinstance(error, DBAPIError)  # noqa: S101 - by registration
     if isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated:
         return _away(request, error)
+    if isinstance(error, DataError):
+        return answer(request, Problem(INVALID, "A value cannot be stored: text may not hold NUL, numbers are finite."))
     logger.error("database.refused", error=type(error.orig).__name__, request_id=request_id(request))
     return answer(request, internal())
 

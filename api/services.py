@@ -1,5 +1,6 @@
 """What does a route work with? One object an app, made from the settings, closed with it."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
@@ -50,6 +51,7 @@ class Services:
     backpressure: Backpressure
     waiting: Waiting
     header_places: Places
+    drawing: asyncio.Semaphore  # overlays drawn at once, each in a process of its own
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -65,6 +67,7 @@ class Services:
             backpressure=Backpressure(database.run, settings.backpressure_seconds),
             waiting=Waiting(database.run),
             header_places=Places(),
+            drawing=asyncio.Semaphore(2),
         )
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ class Prefix(StrEnum):
     REVIEW = "rev"
     REVIEWER = "rvr"
     DECISION = "dec"
+    FEEDBACK = "fbk"
     REQUEST = "req"
 
 

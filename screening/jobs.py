@@ -14,8 +14,9 @@ from uuid import UUID
 from sqlalchemy import RowMapping, func, insert, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
-from screening import events, policies, reviews
-from screening.errors import Failure, FailureCode
+from screening import erasure, events, policies, reviews
+from screening.errors import Failure, FailureCode, LegalHoldError
+from screening.ids import Prefix, encode
 from screening.jobs_sql import ANNOUNCE, CLAIM_ALONE, CLAIM_BATCH, RESCUE, SERVED
 from screening.tables import (
     TERMINAL,
@@ -259,9 +260,18 @@ def unannounced(session: Session, *, limit: int, older_than: timedelta) -> list[
 
 
 def erase(session: Session, screening: Screening) -> None:
-    """Fence whoever works on the row, end it if it has not ended, and mark it erased. The caller removes the bytes."""
+    """Fence whoever works on the row, end it if it has not ended, and leave a stub. The caller removes the bytes.
+
+    Raises LegalHoldError. A second time changes nothing.
+    """
+    columns = select(Screening.state, Screening.legal_hold, Screening.erased_at)
+    state, held, erased_at = session.execute(columns.where(Screening.id == screening.id).with_for_update()).one()
+    if erased_at is not None:
+        return
+    if held:
+        raise LegalHoldError("The screening is under legal hold: lift the hold first.")
+    erasure.scrub(session, screening.id, encode(Prefix.SCREENING, screening.id))
     statement = update(Screening).where(Screening.id == screening.id)
-    state = session.scalar(select(Screening.state).where(Screening.id == screening.id).with_for_update())
     values: dict[str, Any] = {"erased_at": assay_now(), "attempt": Screening.attempt + 1, "client_ref": None}
     live = state in (State.QUEUED, State.RUNNING)
     if live:

@@ -2,6 +2,12 @@
 
 from fastapi import APIRouter
 
-from api.routes import health, screenings
+from api.routes import feedback, health, legal_hold, screening_files, screenings
 
-ROUTERS: tuple[APIRouter, ...] = (health.router, screenings.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    health.router,
+    screenings.router,
+    screening_files.router,
+    feedback.router,
+    legal_hold.router,
+)

@@ -1,24 +1,29 @@
-"""Screenings: send one, read one."""
+"""Screenings: send one, read one, list them, erase one."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
-from api import idempotency, intake, screenings
+from api import idempotency, intake, listing, pagination, screenings
 from api.auth import Admission
 from api.dependencies import Reader, Using, Writer
 from api.metrics import ACCEPTED
 from api.prefer import wait_seconds
+from api.problems import UNAVAILABLE, Problem
+from api.schemas.screening_list import ScreeningFilter
 from api.services import Services
 from api.spool import Spool
 from api.trace_context import traceparent
-from screening import document
+from screening import audit, blobs, document, jobs
+from screening.errors import BlobStoreError
 from screening.ids import Prefix, decode
 from screening.settings import Settings
 
 router = APIRouter(tags=["screenings"])
+URL = "/v1/screenings"
 
 
 @router.post("/v1/screenings", status_code=202)
@@ -54,7 +59,51 @@ def _read(session: Session, caller: Admission, id: str, settings: Settings) -> d
     return document.screening(screenings.load(session, caller.platform.id, id), settings)
 
 
+@router.get("/v1/screenings")
+async def list_screenings(wanted: Annotated[ScreeningFilter, Query()], caller: Reader, services: Using) -> Response:
+    """The platform's screenings, newest first. Erased ones are not among them."""
+    bound_to = pagination.scope("screenings", caller.platform.id, wanted)
+    after = pagination.position(services.cursors, bound_to, wanted)
+    data, next = await services.database.run(_page, caller, wanted, after, services.settings)
+    cursor = None if next is None else services.cursors.encode(bound_to, *next)
+    return pagination.response(data, url=f"{services.settings.public_url}{URL}", wanted=wanted, cursor=cursor)
+
+
+def _page(
+    session: Session, caller: Admission, wanted: ScreeningFilter, after: listing.Position | None, settings: Settings
+) -> tuple[list[dict[str, Any]], listing.Position | None]:
+    found = listing.page(session, caller.platform.id, wanted, after)
+    return [document.screening(row, settings) for row in found.rows], found.next
+
+
 @router.get("/v1/screenings/{screening_id}")
 async def get_screening(screening_id: str, caller: Reader, services: Using) -> Response:
     """One screening, whatever its state."""
     return JSONResponse(await services.database.run(_read, caller, screening_id, services.settings))
+
+
+@router.delete("/v1/screenings/{screening_id}", status_code=204)
+async def erase_screening(screening_id: str, caller: Writer, services: Using) -> Response:
+    """Erase the bytes and all that was derived from them. An audit stub is kept; a second time is no error."""
+    prefix = await services.database.run(_erase, caller, screening_id)
+    try:
+        await run_in_threadpool(_remove_bytes, services, prefix)
+    except BlobStoreError as error:
+        raise Problem(
+            UNAVAILABLE,
+            "The screening is erased and its bytes will be removed, but the storage did not answer just now.",
+            headers={"Retry-After": "30"},
+        ) from error
+    return Response(status_code=204)
+
+
+def _erase(session: Session, caller: Admission, id: str) -> str:
+    row = screenings.load_erased(session, caller.platform.id, id)
+    if row.erased_at is None:
+        jobs.erase(session, row)
+        audit.append(session, actor=caller.actor, action="screening.erased", subject=id, platform_id=row.platform_id)
+    return blobs.screening_prefix(row.platform_id, row.id)
+
+
+def _remove_bytes(services: Services, prefix: str) -> None:
+    services.blobs.delete(services.blobs.keys(prefix))

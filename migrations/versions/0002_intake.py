@@ -1,4 +1,4 @@
-"""Intake: token buckets, lists by state and verdict, and what erasing has left to remove."""
+"""Intake: token buckets, and lists by state and verdict."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,18 +22,11 @@ def upgrade() -> None:
         prefixes=["UNLOGGED"],
         postgresql_with={"fillfactor": 50},
     )
-    op.add_column("screenings", sa.Column("purged_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index(
         "ix_screenings_unsucceeded",
         "screenings",
         ["platform_id", "state", "created_at", "id"],
         postgresql_where=sa.text("state <> 'succeeded'"),
-    )
-    op.create_index(
-        "ix_screenings_unpurged",
-        "screenings",
-        ["erased_at"],
-        postgresql_where=sa.text("erased_at is not null and purged_at is null"),
     )
     op.add_column(
         "findings",
@@ -48,7 +41,5 @@ def downgrade() -> None:
     op.drop_index("ix_findings_outcome", table_name="findings")
     op.drop_index("ix_findings_label", table_name="findings")
     op.drop_column("findings", "accepted_at")
-    op.drop_index("ix_screenings_unpurged", table_name="screenings")
     op.drop_index("ix_screenings_unsucceeded", table_name="screenings")
-    op.drop_column("screenings", "purged_at")
     op.drop_table("rate_buckets")

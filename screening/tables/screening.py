@@ -62,10 +62,6 @@ class Screening(Base):
             "id",
             postgresql_where=text("state <> 'succeeded'"),
         ),
-        # Erased rows whose bytes could not be removed yet.
-        Index(
-            "ix_screenings_unpurged", "erased_at", postgresql_where=text("erased_at is not null and purged_at is null")
-        ),
         # Live rows are updated several times; free space keeps those updates on their page (HOT).
         {"postgresql_with": {"fillfactor": 70}},
     )
@@ -89,7 +85,6 @@ class Screening(Base):
     error_detail: Mapped[str | None]
     error_retryable: Mapped[bool | None]
     erased_at: Mapped[datetime | None]
-    purged_at: Mapped[datetime | None]  # when the erased bytes were gone from the blob store
 
     submission: Mapped["Submission"] = relationship(lazy="raise")
     image: Mapped["Image | None"] = relationship(lazy="raise")

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from screening.settings import Settings
 from screening.tables import Screening, Submission
 from tests import pictures
+from tests.problems import assert_problem
 
 Sessions = sessionmaker[Session]
 URL = "/v1/screenings"
@@ -24,16 +25,6 @@ def form(content: bytes, name: str = "photo.jpg") -> dict[str, tuple[str, bytes]
 
 def blobs(settings: Settings) -> list[Path]:
     return [path for path in Path(settings.blob_url.removeprefix("file://")).rglob("*") if path.is_file()]
-
-
-def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert body["status"] == status
-    assert body["request_id"] == answer.headers["x-request-id"]
-    assert {"type", "title", "detail", "instance"} <= body.keys()
-    assert "Traceback" not in answer.text
 
 
 async def test_an_image_is_accepted_stored_and_readable(client: httpx.AsyncClient, settings: Settings) -> None:
