@@ -95,12 +95,23 @@ def enqueue(session: Session, intake: Intake) -> Screening:
     return row
 
 
-def claim(session: Session, *, limit: int, worker: str, lease: timedelta) -> list[Claim]:
+@dataclass(frozen=True, slots=True)
+class Sated:
+    """Whose rows are not to be claimed while their bytes are still to be fetched."""
+
+    everyone: bool = False
+    platforms: Sequence[UUID] = ()
+
+
+def claim(session: Session, *, limit: int, worker: str, lease: timedelta, sated: Sated | None = None) -> list[Claim]:
     """Take up to `limit` due rows, shared among platforms by weight; the attempt is bumped, the lease set.
 
     Rows whose lease once expired are not among them: `claim_alone` takes those, one at a time.
     """
-    rows = session.execute(text(CLAIM_BATCH), {"limit": limit, "pool": 4 * limit, "lease": lease}).mappings().all()
+    sated = sated or Sated()
+    names = {"sated": sated.everyone, "sated_platforms": list(sated.platforms)}
+    values = {"limit": limit, "pool": 4 * limit, "lease": lease, **names}
+    rows = session.execute(text(CLAIM_BATCH), values).mappings().all()
     if rows:
         session.execute(text(SERVED), {"platforms": list({row["platform_id"] for row in rows})})
     return _claimed(session, rows, worker)
@@ -232,12 +243,18 @@ def release(session: Session, claim: Claim, *, reason: str, retry_in: float) -> 
 
 
 def fetched(session: Session, claim: Claim, image: Image, *, lease: timedelta) -> bool:
-    """Attach the bytes that the worker fetched for a source, if the row is still the caller's."""
+    """Attach the bytes that the worker fetched for a source, if the row is still the caller's. Idempotent."""
     if claim.screening_id not in heartbeat(session, [claim], lease=lease):
         return False
-    session.add(image)
-    session.flush()
+    if session.scalar(select(Image.id).where(Image.screening_id == claim.screening_id)) is None:
+        session.add(image)
+        session.flush()
     return True
+
+
+def erased(session: Session, screening_id: UUID) -> bool:
+    """Whether the platform has erased this screening."""
+    return session.scalar(select(Screening.erased_at).where(Screening.id == screening_id)) is not None
 
 
 def rescue(session: Session, *, limit: int, max_strikes: int) -> int:

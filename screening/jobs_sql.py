@@ -18,8 +18,9 @@ SELECT t.id AS screening_id, t.platform_id, t.attempt, t.strikes, t.alone, t.pri
 
 # Fair share: each platform's due rows are numbered by rank, and the n-th row of a platform of weight w costs n / w. A
 # batch takes the cheapest, so a platform with a hundred thousand rows and one with a single row share it. Ties go to
-# whoever was served longest ago. The pool is wider than the batch because rows that another worker is just claiming
-# are skipped, not waited for.
+# whoever was served longest ago. Where enough fetches are under way, rows whose bytes are still to be fetched are
+# passed over, which is looked up for a row only then. The pool is wider than the batch because rows that another worker
+# is just claiming are skipped, not waited for.
 CLAIM_BATCH = (
     """
 WITH waiting AS MATERIALIZED (
@@ -35,6 +36,8 @@ WITH waiting AS MATERIALIZED (
      CROSS JOIN LATERAL (
         SELECT id, rank FROM screenings
          WHERE platform_id = w.id AND state = 'queued' AND NOT alone AND due_at <= assay_now()
+           AND (NOT (:sated OR w.id = ANY(CAST(:sated_platforms AS uuid[])))
+                OR EXISTS (SELECT FROM images i WHERE i.screening_id = screenings.id))
          ORDER BY rank LIMIT :pool) s
 ), chosen AS MATERIALIZED (
     SELECT s.id

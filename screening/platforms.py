@@ -26,3 +26,8 @@ def by_name(session: Session, name: str) -> Platform | None:
 def find(session: Session, platform_id: UUID) -> Platform | None:
     """The platform of this id, or None."""
     return session.get(Platform, platform_id)
+
+
+def buckets(session: Session, platform_id: UUID) -> list[str]:
+    """The buckets that the operator has opened to a platform."""
+    return session.scalar(select(Platform.buckets).where(Platform.id == platform_id)) or []

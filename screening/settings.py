@@ -53,6 +53,7 @@ class Settings(BaseSettings):
 
     # Fetching a URL source.
     fetch_seconds: float = 20.0
+    fetchers: int = Field(default=8, ge=1)  # at once, half of them for one platform; each holds up to max_bytes
     # CIDR ranges, comma-separated, that are allowed although they are not public; for tests and private networks.
     allowed_ranges: str = ""
     # The same for webhook endpoints, apart: a receiver inside is common, fetching images from inside is not.

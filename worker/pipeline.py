@@ -4,6 +4,8 @@
     caller                                   detector on a batch  <------------------------------+  this batch
     recorders   finish, encode, upload, commit, one thread an image  <- results                     last batch
 
+    fetchers    bytes of a source -> its image, and the row back to the queue
+
 Three batches at most are in hand, so memory is bounded. A row that a worker once died with is taken only with empty
 hands, and is then the only one.
 """
@@ -34,6 +36,7 @@ from worker.outcomes import Released
 from worker.preparation import Preparation, Ready
 from worker.recording import Recorder
 from worker.reuse import Reuse
+from worker.sources import Sources
 
 logger = structlog.get_logger(__name__)
 
@@ -66,6 +69,7 @@ class Pipeline:
         self._recorder = Recorder(with_.ledger, with_.store, with_.detector, self._leases, settings)
         self._reuse = Reuse(with_.ledger, with_.store, self._recorder, with_.detector.versions)
         self._preparation = Preparation(with_.store, with_.decoders, with_.detector)
+        self._sources = Sources(with_.ledger, with_.store, self._recorder, settings)
         self._feeder = ThreadPoolExecutor(1, "feeder")
         # While some images decode, others are fetched or hashed.
         self._preparers = ThreadPoolExecutor(2 * settings.decoders, "prepare")
@@ -82,8 +86,9 @@ class Pipeline:
             while not (over := stopping() or time.monotonic() > deadline):
                 flowed = self._flow(lambda: stopping() or time.monotonic() > deadline, stopping)
                 lone = not stopping() and self._one_alone(stopping)
-                if not (flowed or lone):
+                if not (flowed or lone or self._sources.pause()):
                     break
+            self._sources.settle(stopping)
         return over and self._with.ledger.once(jobs.due_left)
 
     def _flow(self, over: Stop, stopping: Stop) -> bool:
@@ -113,7 +118,14 @@ class Pipeline:
     def _claim(self, session: Session, *, yielding: bool) -> list[Claim]:
         if yielding and jobs.alone_due(session):
             return []
-        return jobs.claim(session, limit=self._with.settings.batch_size, worker=self._with.worker, lease=self._lease)
+        settings = self._with.settings
+        return jobs.claim(
+            session,
+            limit=settings.batch_size,
+            worker=self._with.worker,
+            lease=self._lease,
+            sated=self._sources.sated(),
+        )
 
     def _one_alone(self, stopping: Stop) -> bool:
         """Take one row that a worker died with, and nothing beside it; whether there was one."""
@@ -121,6 +133,7 @@ class Pipeline:
         claims = self._with.ledger.once(claim)
         if claims:
             _settle(self._detect(self._ready(claims, stopping), stopping))
+            self._sources.settle(stopping)
         return bool(claims)
 
     def _ready(self, claims: Sequence[Claim], stopping: Stop) -> list[Ready]:
@@ -135,6 +148,9 @@ class Pipeline:
     def _prepare(self, claim: Claim, earlier: Earlier | None, stopping: Stop) -> Ready | None:
         if stopping():
             self._recorder.end(claim, SHUTDOWN)
+            return None
+        if self._sources.concern(claim):
+            self._sources.take(claim)
             return None
         if earlier is not None and self._reuse.copy(claim, earlier):
             return None
@@ -173,6 +189,7 @@ class Pipeline:
     def close(self) -> None:
         """End the threads and the decoders."""
         self._with.decoders.close()
+        self._sources.close()
         for pool in (self._feeder, self._preparers, self._recorders):
             pool.shutdown(cancel_futures=True)
 
