@@ -4,7 +4,8 @@ Image and mask are turned alike by the image's EXIF orientation: masks are store
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -111,23 +112,39 @@ def _described_digest(entry: Entry, data: bytes) -> str:
 
 
 def _check_headers(entry: Entry) -> None:
-    size, _ = _header(entry.image_path, "image")
+    size = _size(entry.image_path, "image")
     _check_described_size(entry, size)
     if entry.mask_path is not None:
-        mask_size, _ = _header(entry.mask_path, "mask")
-        _check_mask_size(entry.mask_path, mask_size, size)
+        _check_mask_size(entry.mask_path, _size(entry.mask_path, "mask"), size)
 
 
 def _header(path: Path, kind: str) -> tuple[tuple[int, int], int]:
+    """The stored size and the orientation. Pillow decodes a whole PNG to find its orientation."""
+    with _opened(path, kind) as image:
+        return _stored_size(image), image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+def _size(path: Path, kind: str) -> tuple[int, int]:
+    """The stored size alone, from the header."""
+    with _opened(path, kind) as image:
+        return _stored_size(image)
+
+
+@contextmanager
+def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=FORMATS) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            turned_by_pillow = image.format == "TIFF"  # its reader reports the upright size
-            return _swap_if_turned(image.size, orientation) if turned_by_pillow else image.size, orientation
+            yield image
     except FileNotFoundError:
         raise MissingFileError(path, f"the manifest names this {kind}, but there is no such file") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise CorruptImageError(path, f"is no readable {kind} ({error})") from error
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    if image.format != "TIFF":
+        return image.size
+    return _swap_if_turned(image.size, image.getexif().get(ExifTags.Base.Orientation, 1))  # it reports upright sizes
 
 
 def _check_described_size(entry: Entry, size: tuple[int, int]) -> None:

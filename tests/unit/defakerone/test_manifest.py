@@ -168,6 +168,18 @@ def test_orientation_turns_image_and_mask_alike(tmp_path: Path, orientation: int
     assert np.array_equal(load_mask(entry), sample.mask)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_whose_reader_turns_it_keeps_its_mask(tmp_path: Path, orientation: int) -> None:
+    mask = marked()
+    Image.fromarray(np.dstack([mask] * 3)).save(tmp_path / "a.tif", tiffinfo={0x0112: orientation})
+    Image.fromarray(mask).save(tmp_path / "a-mask.png")
+    entry = parse_entry(json.dumps({**ROW, "image": "a.tif", "width": 6, "height": 4}), tmp_path)
+    check_files([entry])
+    sample = load_sample(entry)
+    assert np.array_equal(np.asarray(sample.image)[..., 0] == 255, sample.mask == 1)
+    assert np.array_equal(load_mask(entry), sample.mask)  # type: ignore[arg-type]
+
+
 def test_a_mask_is_binarised_at_one_half(tmp_path: Path) -> None:
     mask = marked()
     mask[0, 1], mask[0, 2] = 127, 128

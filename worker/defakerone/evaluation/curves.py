@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.defakerone.evaluation.metrics import CALIBRATION_BINS, Floats, MeasuredImages, mean_f1_curve
+from worker.defakerone.evaluation.calibration import BINS, bin_of
+from worker.defakerone.evaluation.metrics import Floats, MeasuredImages, mean_f1_curve
 
 ROC_POINTS = 200
 """A ROC curve is thinned to about this many points; its corners at the ends stay."""
@@ -56,8 +57,8 @@ def _roc(images: MeasuredImages) -> tuple[list[float], list[float]] | None:
 
 
 def _reliability(images: MeasuredImages) -> list[ReliabilityBin]:
-    bins = np.minimum((images.probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    members = [bins == number for number in range(CALIBRATION_BINS)]
+    bins = bin_of(images.probability)
+    members = [bins == number for number in range(BINS)]
     return [
         ReliabilityBin(int(m.sum()), float(images.probability[m].mean()), float(images.truth[m].mean()))
         for m in members

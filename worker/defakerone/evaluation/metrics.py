@@ -12,14 +12,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.defakerone.evaluation.calibration import BINS, bin_of
 from worker.defakerone.evaluation.localization import HALF, THRESHOLDS, iou_of_f1
 
 Floats = NDArray[np.float64]
 
 DECISION_THRESHOLD = 0.5
 """An image is called fake from this score on (the paper's fixed threshold)."""
-CALIBRATION_BINS = 15
-"""Bins of equal width for the expected calibration error, as in Guo et al. 2017, section 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +101,7 @@ def calibration_error(images: MeasuredImages, weights: Floats) -> Floats:
 
     Sum over 15 bins of equal width of |share of fakes - mean probability|, weighted by the bin's share of the images.
     """
-    bins = np.minimum((images.probability * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-    member = (bins[:, None] == np.arange(CALIBRATION_BINS)).astype(float)  # (n, bins)
+    member = (bin_of(images.probability)[:, None] == np.arange(BINS)).astype(float)  # (n, bins)
     gap = weights @ (member * (images.truth - images.probability)[:, None])  # (draws, bins)
     return _ratio(np.abs(gap).sum(axis=1), weights.sum(axis=1))
 

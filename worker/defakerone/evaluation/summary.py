@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from worker.defakerone.evaluation.bootstrap import DRAWS, LEVEL
+from worker.defakerone.evaluation.calibration import BINS
 from worker.defakerone.evaluation.curves import draw_curves
-from worker.defakerone.evaluation.metrics import CALIBRATION_BINS, DECISION_THRESHOLD
+from worker.defakerone.evaluation.metrics import DECISION_THRESHOLD
 from worker.defakerone.evaluation.perturbations import IDENTITY, SUITES, Perturbation
 from worker.defakerone.evaluation.results import ImageResult, tabulate
 from worker.defakerone.evaluation.slices import Slice, overall_slice, slice_results
@@ -85,7 +86,7 @@ def _protocol(inputs: Inputs) -> Document:
     return {
         "decision_threshold": DECISION_THRESHOLD,
         "pixel_threshold": 0.5,
-        "calibration_bins": CALIBRATION_BINS,
+        "calibration_bins": BINS,
         "bootstrap": {
             "draws": inputs.draws,
             "level": LEVEL,
