@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
@@ -117,6 +118,12 @@ def check_url(url: str, allowed: Sequence[Network] = (), *, plain: bool = False)
     return parsed
 
 
+@cache
+def _default_context() -> ssl.SSLContext:
+    """The public authorities, or those that SSL_CERT_FILE names. Reading them takes a tenth of a second."""
+    return httpx.create_ssl_context()
+
+
 class CheckedBackend(httpcore.AsyncNetworkBackend):
     """Opens TCP connections, each to an address that was just checked."""
 
@@ -195,7 +202,7 @@ class OutboundClient:
     ) -> None:
         self.allowed = tuple(allowed)
         self.plain = plain
-        context = context or httpx.create_ssl_context()
+        context = context or _default_context()
         inner = backend or httpcore.AnyIOBackend()
         self._transports = {
             "https": CheckedTransport(CheckedBackend(self._permit, resolver, inner), context),

@@ -72,6 +72,16 @@ class Settings(BaseSettings):
     sweep_seconds: float = 2.0
     announce_again_seconds: float = 10.0  # a queued row whose doorbell was lost rings again after this
 
+    # Webhooks. One attempt gets this long in all; receivers are told to answer first and work afterwards.
+    webhook_seconds: float = 15.0
+    webhook_concurrency: int = Field(default=256, ge=1)  # attempts under way in one process: waiting costs a socket
+    # What one endpoint, and one platform, may hold of that, over all processes. A platform whose endpoints all time
+    # out must leave room for everybody else.
+    webhook_per_endpoint: int = Field(default=8, ge=1)
+    webhook_per_platform: int = Field(default=32, ge=1)
+    webhook_secret_overlap_hours: int = 24  # how long the old secret signs beside the new one
+    webhook_endpoints_max: int = 50  # for each platform
+
     # Intake.
     backpressure_seconds: float = 900.0  # with the oldest due screening older than this, intake answers 503
     wait_seconds_max: int = 30  # Prefer: wait=N

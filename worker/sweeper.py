@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from screening import jobs, retention
+from screening import deliveries, jobs, retention
 from screening.broker import Doorbell
 from screening.settings import Settings
 
@@ -29,9 +29,6 @@ MOST_BELLS = 16
 DAILY = 3600.0  # seconds between looks at what days decide: retention, old idempotency keys
 
 TRY_LOCK = text("SELECT pg_try_advisory_lock(:family, :which)")
-DELIVERIES_DUE = text(
-    "SELECT EXISTS (SELECT FROM deliveries WHERE state IN ('pending', 'sending') AND due_at <= assay_now())"
-)
 EXPIRE_IDEMPOTENCY = text(
     "DELETE FROM idempotency_records WHERE created_at < assay_now() - make_interval(hours => :hours)"
 )
@@ -90,8 +87,8 @@ class Sweeper:
         with Session(self._engine) as session, session.begin():
             older = timedelta(seconds=self._settings.announce_again_seconds)
             waiting = jobs.unannounced(session, limit=AT_ONCE, older_than=older)
-            deliveries = bool(session.scalar(DELIVERIES_DUE))
-        rung = self._ring(len(waiting), deliveries=deliveries)
+            sendable = deliveries.any_due(session)
+        rung = self._ring(len(waiting), sendable=sendable)
         if rescued or waiting:
             logger.info("sweeper.swept", rescued=rescued, waiting=len(waiting), rung=rung)
         if time.monotonic() >= self._next_daily:
@@ -99,9 +96,9 @@ class Sweeper:
             self._next_daily = time.monotonic() + DAILY
         return Swept(rescued, rung)
 
-    def _ring(self, waiting: int, *, deliveries: bool) -> int:
+    def _ring(self, waiting: int, *, sendable: bool) -> int:
         bells: list[Callable[[], bool]] = [self._doorbell.ring_screening] * min(waiting, MOST_BELLS)
-        if deliveries:
+        if sendable:
             bells.append(self._doorbell.ring_deliveries)
         rung = 0
         for bell in bells:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, Text, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -59,14 +59,27 @@ class Endpoint(Base):
 
 
 class Delivery(Base):
-    """One event on its way to one endpoint. `due_at` and `attempt` as in a screening's job row."""
+    """One event on its way to one endpoint. `screening/deliveries.py` alone changes it.
+
+    `due_at` is when it may next be sent while pending, and when its lease ends while sending. `attempt` counts claims;
+    `failures` counts answers that were no success, so that a worker that dies costs no place in the schedule.
+    """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         CheckConstraint("state in ('pending','sending','delivered','dead','cancelled')", name="state"),
         Index("uq_deliveries_event_id_endpoint_id_replay", "event_id", "endpoint_id", "replay", unique=True),
         Index("ix_deliveries_endpoint_created", "endpoint_id", "created_at", "id"),
-        Index("ix_deliveries_due", "due_at", postgresql_where=text("state in ('pending','sending')")),
+        # Claiming looks at each endpoint's next due rows, or, for an ordered one, at its oldest unfinished row.
+        Index("ix_deliveries_waiting", "endpoint_id", "due_at", postgresql_where=text("state = 'pending'")),
+        Index(
+            "ix_deliveries_unfinished",
+            "endpoint_id",
+            "created_at",
+            "id",
+            postgresql_where=text("state in ('pending','sending')"),
+        ),
+        Index("ix_deliveries_sending", "due_at", postgresql_where=text("state = 'sending'")),
         {"postgresql_with": {"fillfactor": 70}},
     )
 
@@ -76,7 +89,8 @@ class Delivery(Base):
     platform_id: Mapped[UUID] = mapped_column(ForeignKey("platforms.id", ondelete="CASCADE"))
     replay: Mapped[int] = mapped_column(server_default=text("0"))  # 0: the first; each replay is a row of its own
     state: Mapped[str] = mapped_column(server_default=text("'pending'"))
-    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))  # the fencing token, and the key of the log
+    failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))  # the place in the schedule
     due_at: Mapped[datetime] = mapped_column(server_default=assay_now())
     first_attempt_at: Mapped[datetime | None]
     delivered_at: Mapped[datetime | None]

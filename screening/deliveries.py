@@ -1,0 +1,202 @@
+"""What is the whole life of a delivery, and who may change its row?
+
+This module alone writes delivery rows. Like a screening, a delivery is claimed with `FOR UPDATE SKIP LOCKED`, holds a
+lease while it is sent, and is fenced by its `attempt`. Its log line is written by the claim, before anything is sent,
+so the log never knows of fewer attempts than the receiver. Functions work in the caller's transaction and never commit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from screening import events
+from screening.deliveries_sql import ANY_DUE, CLAIM, CLAIM_LOCK, LOG, RECORD, REPLAY_RANGE, RESCUE
+from screening.delivery_schedule import GIVE_UP, Outcome
+from screening.ids import Prefix, encode
+from screening.tables import Delivery, Endpoint, Event, assay_now
+
+logger = structlog.get_logger(__name__)
+
+LOCK_FAMILY = 0x41535359
+TEST = "webhook.test"
+DISABLED = "webhook_endpoint.disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may be under way at once, to whom."""
+
+    per_endpoint: int
+    per_platform: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery in a sender's hands: everything it needs, fenced by `attempt`."""
+
+    delivery_id: UUID
+    attempt: int
+    failures: int
+    endpoint_id: UUID
+    platform_id: UUID
+    url: str
+    secret: bytes
+    previous_secret: bytes | None
+    event_id: UUID
+    type: str
+    data: dict[str, Any]
+    created_at: datetime
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """One attempt that has ended."""
+
+    claim: Claim
+    outcome: Outcome
+    duration_ms: int
+
+
+def claim(session: Session, *, limit: int, limits: Limits, lease: timedelta) -> list[Claim]:
+    """Take up to `limit` due rows of enabled endpoints that are not throttled, shared among platforms."""
+    session.execute(text(CLAIM_LOCK), {"family": LOCK_FAMILY})
+    parameters = {
+        "limit": limit, "lease": lease, "per_endpoint": limits.per_endpoint, "per_platform": limits.per_platform,
+    }  # fmt: skip
+    return [Claim(**row) for row in session.execute(text(CLAIM), parameters).mappings()]
+
+
+def record(session: Session, attempts: Sequence[Attempted]) -> set[UUID]:
+    """Write outcomes, log lines and the endpoints' health; returns the deliveries that were still the caller's."""
+    if not attempts:
+        return set()
+    ids = [a.claim.delivery_id for a in attempts]
+    numbers = [a.claim.attempt for a in attempts]
+    outcomes = [a.outcome for a in attempts]
+    held = session.scalars(
+        text(RECORD),
+        {
+            "ids": ids, "attempts": numbers, "give_up": GIVE_UP,
+            "delivered": [o.delivered for o in outcomes], "waits": [o.wait for o in outcomes],
+        },
+    )  # fmt: skip
+    written = set(held)
+    session.execute(
+        text(LOG),
+        {
+            "ids": ids, "attempts": numbers, "durations": [a.duration_ms for a in attempts],
+            "statuses": [o.status for o in outcomes], "errors": [o.error for o in outcomes],
+            "responses": [o.response for o in outcomes],
+        },
+    )  # fmt: skip
+    # In order of id, so that two senders never wait for each other in a circle.
+    for endpoint_id in sorted({a.claim.endpoint_id for a in attempts}):
+        _judge_endpoint(session, endpoint_id, [a.outcome for a in attempts if a.claim.endpoint_id == endpoint_id])
+    return written
+
+
+def _judge_endpoint(session: Session, endpoint_id: UUID, outcomes: Sequence[Outcome]) -> None:
+    """What a batch of outcomes says about their endpoint; writes only where something changes."""
+    this = update(Endpoint).where(Endpoint.id == endpoint_id).execution_options(synchronize_session=False)
+    if any(o.delivered for o in outcomes):
+        session.execute(this.where(Endpoint.failing_since.is_not(None)).values(failing_since=None))
+    else:
+        session.execute(this.where(Endpoint.failing_since.is_(None)).values(failing_since=assay_now()))
+    throttles = [o.throttle for o in outcomes if o.throttle is not None]
+    if throttles:
+        until = func.greatest(Endpoint.throttled_until, assay_now() + max(throttles))
+        session.execute(this.values(throttled_until=until))
+    if any(o.gone for o in outcomes):
+        _disable(session, endpoint_id, "gone", "It answered 410 Gone.")
+    elif not any(o.delivered for o in outcomes):
+        too_long = Endpoint.failing_since <= assay_now() - GIVE_UP
+        _disable(session, endpoint_id, "failing", "For five days every attempt has failed.", too_long)
+
+
+def _disable(session: Session, endpoint_id: UUID, reason: str, detail: str, *conditions: Any) -> None:
+    """Disable an endpoint and tell the platform's others. Its pending deliveries wait for it to be enabled again."""
+    statement = (
+        update(Endpoint)
+        .where(Endpoint.id == endpoint_id, Endpoint.enabled, *conditions)
+        .values(enabled=False, disabled_reason=reason, disabled_at=assay_now())
+        .returning(Endpoint.platform_id, Endpoint.url)
+        .execution_options(synchronize_session=False)
+    )
+    row = session.execute(statement).first()
+    if row is None:
+        return
+    public_id = encode(Prefix.ENDPOINT, endpoint_id)
+    logger.warning("endpoint.disabled", endpoint=public_id, reason=reason)
+    data = {"id": public_id, "object": "webhook_endpoint", "url": row.url, "disabled_reason": reason, "detail": detail}
+    events.emit(session, platform_id=row.platform_id, type=DISABLED, data=data)
+
+
+def rescue(session: Session, *, limit: int) -> int:
+    """Give back deliveries whose sender is gone; a crash costs no place in the schedule. Returns how many."""
+    return session.scalar(text(RESCUE), {"limit": limit}) or 0
+
+
+def any_due(session: Session) -> bool:
+    """Whether a sender would find work now: what the sweeper asks before it rings."""
+    return bool(session.scalar(text(ANY_DUE)))
+
+
+def oldest_due_seconds(session: Session) -> float:
+    """Age of the oldest delivery that could be sent now, in seconds; 0 with none."""
+    oldest = (
+        select(func.min(Delivery.due_at))
+        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
+        .where(Delivery.state == "pending", Delivery.due_at <= assay_now(), Endpoint.enabled)
+    )
+    return float(session.scalar(select(func.extract("epoch", assay_now() - oldest.scalar_subquery()))) or 0.0)
+
+
+def replay(session: Session, delivery: Delivery) -> Delivery:
+    """Send an event to its endpoint once more, at once, under the event's same id and a row of its own."""
+    latest = select(func.max(Delivery.replay)).where(
+        Delivery.event_id == delivery.event_id, Delivery.endpoint_id == delivery.endpoint_id
+    )
+    again = Delivery(
+        event_id=delivery.event_id,
+        endpoint_id=delivery.endpoint_id,
+        platform_id=delivery.platform_id,
+        replay=(session.scalar(latest) or 0) + 1,
+    )
+    session.add(again)
+    session.flush()
+    session.refresh(again)
+    return again
+
+
+def replay_range(
+    session: Session, endpoint_id: UUID, since: datetime, until: datetime, *, undelivered: bool, limit: int
+) -> int:
+    """Send every event of a time range that the endpoint asks for once more; returns how many.
+
+    Events whose delivery is still under way are left to it. `undelivered` leaves out those that arrived. Events from a
+    time when the endpoint was disabled, or did not exist, are among them.
+    """
+    parameters = {
+        "endpoint": endpoint_id, "since": since, "until": until, "undelivered": undelivered, "limit": limit,
+    }  # fmt: skip
+    return len(session.scalars(text(REPLAY_RANGE), parameters).all())
+
+
+def send_test(session: Session, endpoint: Endpoint) -> Delivery:
+    """A `webhook.test` event for this endpoint alone, whatever types it asks for."""
+    public_id = encode(Prefix.ENDPOINT, endpoint.id)
+    event = Event(platform_id=endpoint.platform_id, type=TEST, data={"endpoint_id": public_id, "message": "It works."})
+    session.add(event)
+    session.flush()
+    delivery = Delivery(event_id=event.id, endpoint_id=endpoint.id, platform_id=endpoint.platform_id)
+    session.add(delivery)
+    session.flush()
+    session.refresh(delivery)
+    return delivery

@@ -1,0 +1,1 @@
+"""Sending webhooks: signing, and the loop that claims, sends and records."""
