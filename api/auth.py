@@ -30,8 +30,8 @@ class Admission:
         return encode(Prefix.API_KEY, self.caller.key_id)
 
 
-async def admit(request: Request, services: Services, scope: Scope) -> Admission:
-    """Let a request in. Raises Problem 401, 403 or 429."""
+async def admit(request: Request, services: Services, scope: Scope | None) -> Admission:
+    """Let a request in; None asks for no scope in particular. Raises Problem 401, 403 or 429."""
     key = bearer(request)
     admission = None if key is None else await services.database.run(_admit, key, services.settings)
     if admission is None:
@@ -48,7 +48,8 @@ async def admit(request: Request, services: Services, scope: Scope) -> Admission
             "The platform's rate is used up. Wait as long as Retry-After says.",
             headers={"Retry-After": str(admission.bucket.reset_seconds)},
         )
-    require(admission.caller, scope)
+    if scope is not None:
+        require(admission.caller, scope)
     return admission
 
 

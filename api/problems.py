@@ -19,7 +19,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from screening.errors import BlobNotFoundError, BlobStoreError, LegalHoldError
+from screening.actors import NotGrantedError, RoleTooSmallError
+from screening.decisions import UnknownReasonError
+from screening.errors import BlobNotFoundError, BlobStoreError, ConflictError, LegalHoldError
+from screening.policies import StalePolicyError
 
 logger = structlog.get_logger(__name__)
 
@@ -47,6 +50,14 @@ NOT_FOUND = Kind("not_found", 404, "Not found")
 NOT_READY = Kind("not_ready", 404, "Not there yet")
 TIMEOUT = Kind("request_timeout", 408, "The request body came too slowly")
 CONFLICT = Kind("conflict", 409, "Not possible in the present state")
+CSRF = Kind("csrf", 403, "The request does not come from one of our pages")
+ROLE_TOO_SMALL = Kind("role_too_small", 403, "The role on this platform does not suffice")
+SIGNED_OUT = Kind("unauthenticated", 401, "Not signed in")
+WRONG_CREDENTIALS = Kind("wrong_credentials", 401, "The address or the password is wrong")
+LOCKED_OUT = Kind("locked_out", 429, "Too many wrong passwords")
+PLATFORM_REQUIRED = Kind("platform_required", 422, "Say which platform is meant")
+STALE_POLICY = Kind("stale_policy", 412, "The policy has changed since it was read")
+PRECONDITION_REQUIRED = Kind("precondition_required", 428, "If-Match is required")
 LEGAL_HOLD = Kind("legal_hold", 409, "Under legal hold")
 STILL_RUNNING = Kind("idempotency_key_in_use", 409, "A request with this key is still running")
 ERASED = Kind("erased", 410, "Erased")
@@ -123,6 +134,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(LegalHoldError, _legal_hold)
+    app.add_exception_handler(NotGrantedError, _not_granted)
+    app.add_exception_handler(RoleTooSmallError, _role_too_small)
+    app.add_exception_handler(ConflictError, _conflict)
+    app.add_exception_handler(StalePolicyError, _stale_policy)
+    app.add_exception_handler(UnknownReasonError, _unknown_reason)
     app.add_exception_handler(BlobStoreError, _away)
     app.add_exception_handler(BlobNotFoundError, _gone)
     app.add_exception_handler(DBAPIError, _database)
@@ -170,6 +186,27 @@ def _gone(request: Request, error: Exception) -> Response:
     """A row speaks of bytes that are not there: erased a moment ago, or lost, which the log should tell."""
     logger.warning("blob.missing", request_id=request_id(request))
     return answer(request, not_found())
+
+
+def _not_granted(request: Request, error: Exception) -> Response:
+    return answer(request, not_found())
+
+
+def _role_too_small(request: Request, error: Exception) -> Response:
+    return answer(request, Problem(ROLE_TOO_SMALL, str(error)))
+
+
+def _conflict(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ConflictError)  # noqa: S101 - by registration
+    return answer(request, Problem(Kind(error.code, 409, CONFLICT.title), str(error)))
+
+
+def _stale_policy(request: Request, error: Exception) -> Response:
+    return answer(request, Problem(STALE_POLICY, str(error)))
+
+
+def _unknown_reason(request: Request, error: Exception) -> Response:
+    return answer(request, invalid("/reason", str(error)))
 
 
 def _away(request: Request, error: Exception) -> Response:

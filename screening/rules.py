@@ -5,6 +5,7 @@ switch off: a doubtful finding and a standing kill switch turn `block` into `rev
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -156,6 +157,8 @@ class Document(Strict):
         for what, names in (("rule", [r.name for r in self.rules]), ("reason", [r.code for r in self.reasons])):
             if len(set(names)) != len(names):
                 raise ValueError(f"each {what} needs a name of its own")
+        if r"\u0000" in json.dumps(self.model_dump(mode="json")):
+            raise ValueError("text may not hold the NUL character")  # which PostgreSQL cannot keep
         return self
 
 

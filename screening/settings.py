@@ -82,6 +82,11 @@ class Settings(BaseSettings):
     webhook_secret_overlap_hours: int = 24  # how long the old secret signs beside the new one
     webhook_endpoints_max: int = 50  # for each platform
 
+    # Sign-in of reviewers through an identity provider (OpenID Connect); with an issuer set, the page offers it.
+    oidc_issuer: str | None = None
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
+
     # Intake.
     backpressure_seconds: float = 900.0  # with the oldest due screening older than this, intake answers 503
     wait_seconds_max: int = 30  # Prefer: wait=N

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from screening import deliveries, jobs, retention
+from screening import decisions, deliveries, jobs, retention
 from screening.broker import Doorbell
 from screening.settings import Settings
 
@@ -84,6 +84,8 @@ class Sweeper:
         """Look once at everything."""
         with Session(self._engine) as session, session.begin():
             rescued = jobs.rescue(session, limit=AT_ONCE, max_strikes=self._settings.max_strikes)
+        with Session(self._engine) as session, session.begin():
+            decisions.tend(session, limit=AT_ONCE)  # undo windows that have passed, review leases that have lapsed
         with Session(self._engine) as session, session.begin():
             older = timedelta(seconds=self._settings.announce_again_seconds)
             waiting = jobs.unannounced(session, limit=AT_ONCE, older_than=older)

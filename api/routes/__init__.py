@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.routes import feedback, health, legal_hold, screening_files, screenings
+from api.routes import feedback, health, legal_hold, policy, reviews, screening_files, screenings, session
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
@@ -10,4 +10,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     screening_files.router,
     feedback.router,
     legal_hold.router,
+    session.router,
+    reviews.router,
+    policy.router,
 )
