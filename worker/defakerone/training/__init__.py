@@ -1,0 +1,1 @@
+"""How does DeFakerOne learn? Forgeries, data, stages, calibration and the paper's analyses."""

@@ -1,0 +1,1 @@
+"""How are forgeries with exact masks made from authentic photos?"""

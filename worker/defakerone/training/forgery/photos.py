@@ -1,0 +1,157 @@
+"""Which authentic photos are there, who may learn from them, and how are their pixels reached quickly?
+
+Photos are decoded once, turned upright and kept as a pyramid of memory-mapped arrays (each level half the one before), so that a
+window of a 16-megapixel photo at any scale costs one small copy instead of a full decode.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Pixels = npt.NDArray[np.uint8]
+"""RGB pixels, (height, width, 3)."""
+
+VALIDATION_PERCENT = 15
+SPLIT_SALT = "assay-4:"  # chosen once, so that every kind of photo has some on the validation side
+
+
+class PhotoError(ValueError):
+    """A base photo or its manifest cannot be used; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """One printed word of a scanned document; the box is (left, top, width, height) as fractions of the page."""
+
+    text: str
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One authentic photo: what it is called, where its pyramid lies, who may reuse it."""
+
+    id: str
+    path: Path
+    domain: str
+    source: str
+    licence: str
+    levels: tuple[Path, ...]
+    words: tuple[Word, ...] = field(default=(), repr=False)
+
+    def level(self, index: int) -> Pixels:
+        """Map one pyramid level into memory without reading it."""
+        mapped: Pixels = np.load(self.levels[index], mmap_mode="r")
+        return mapped
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height at full resolution, upright."""
+        height, width = self.level(0).shape[:2]
+        return width, height
+
+
+def split_of(row: dict[str, Any]) -> str:
+    """Say whether a photo trains or validates: by camera, else by source, never by image.
+
+    Everything that one camera took falls on one side, so validation shows unseen photos and unseen cameras.
+    """
+    if row.get("split") in ("train", "validation"):
+        return str(row["split"])
+    camera = " ".join(str(row.get(key) or "") for key in ("camera_make", "camera_model")).strip()
+    source = camera or str(row.get("group") or row.get("source_path") or row["id"])
+    bucket = int(hashlib.sha256((SPLIT_SALT + source).encode()).hexdigest(), 16) % 100
+    return "validation" if bucket < VALIDATION_PERCENT else "train"
+
+
+def read_rows(manifest: Path) -> list[dict[str, Any]]:
+    """Read a photo manifest (one JSON object a line) and refuse what is not one."""
+    try:
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines if line.strip()]
+    except FileNotFoundError as error:
+        raise PhotoError(f"{manifest}: no such manifest; give a folder that holds manifest.jsonl") from error
+    except json.JSONDecodeError as error:
+        raise PhotoError(f"{manifest}: not one JSON object a line ({error})") from error
+    for number, row in enumerate(rows, 1):
+        missing = {"id", "image", "label"} - set(row)
+        if missing:
+            raise PhotoError(f"{manifest}, line {number}: lacks {', '.join(sorted(missing))}")
+    return rows
+
+
+def decode_upright(path: Path) -> Pixels:
+    """Decode a photo to RGB, turned as its EXIF orientation says."""
+    try:
+        with Image.open(path) as opened:
+            return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise PhotoError(f"{path}: cannot be decoded ({error}); remove it from the manifest or restore the file") from error
+
+
+def _write_level(path: Path, pixels: Pixels) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        np.save(file, pixels)
+    partial.replace(path)
+
+
+def build_pyramid(path: Path, cache: Path, key: str, smallest: int = 288) -> tuple[Path, ...]:
+    """Decode once and write halves until the short side would fall below `smallest`; later calls only list them."""
+    cache.mkdir(parents=True, exist_ok=True)
+    done = cache / f"{key}.levels"
+    if done.exists():
+        return tuple(cache / f"{key}.{i}.npy" for i in range(int(done.read_text())))
+    pixels, levels = decode_upright(path), []
+    while True:
+        levels.append(cache / f"{key}.{len(levels)}.npy")
+        _write_level(levels[-1], pixels)
+        height, width = pixels.shape[:2]
+        if min(height, width) // 2 < smallest:
+            break
+        pixels = cv2.resize(pixels, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    done.write_text(str(len(levels)))
+    return tuple(levels)
+
+
+def _read_words(path: Path) -> tuple[Word, ...]:
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    boxes = [(e["text"], e["box"]) for e in entries if e["type"] == "WORD"]
+    return tuple(Word(text, (b["Left"], b["Top"], b["Width"], b["Height"])) for text, b in boxes)
+
+
+class PhotoLibrary:
+    """The authentic photos of one split, by domain, ready to be windowed."""
+
+    def __init__(self, root: Path, split: str, cache: Path, domains: tuple[str, ...] = ("nature", "document")) -> None:
+        """Index `root/manifest.jsonl`; pyramids go to `cache`. `split` is train, validation or all."""
+        rows = [r for r in read_rows(root / "manifest.jsonl") if r["label"] == "real"]
+        chosen = [r for r in rows if split in ("all", split_of(r))]
+        self.photos = [self._photo(root, cache, row) for row in chosen]
+        self.by_domain = {d: [p for p in self.photos if p.domain == d] for d in domains}
+        if not any(self.by_domain.values()):
+            raise PhotoError(f"{root}: no authentic photo in split {split!r}; a row needs label real and a domain")
+
+    @staticmethod
+    def _photo(root: Path, cache: Path, row: dict[str, Any]) -> Photo:
+        path = root / row["image"]
+        if not path.exists():
+            raise PhotoError(f"{path}: named by the manifest but missing; restore it or drop the row {row['id']}")
+        key = f"{row['id']}-{str(row.get('sha256', ''))[:12]}"
+        words = _read_words(root / row["ocr"]) if row.get("ocr") else ()
+        source = str(row.get("source_repo", ""))
+        levels = build_pyramid(path, cache, key)
+        return Photo(row["id"], path, row.get("domain", "nature"), source, row.get("licence", ""), levels, words)
+
+    def draw(self, rng: np.random.Generator, domain: str) -> Photo:
+        """Draw one photo of a domain; nature stands in where the library has none of it."""
+        pool = self.by_domain.get(domain) or self.photos
+        return pool[int(rng.integers(len(pool)))]

@@ -1,0 +1,49 @@
+"""Where does a small forensic model start, when there is no pretraining to inherit?
+
+Most filters that meet the pixels start as high-pass filters: a photograph's traces lie in its residual, and a random filter mostly
+sees brightness. Filters are drawn from a cosine basis and scaled on real pictures so that every channel starts equally loud.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def cosine_filters(side: int, count: int, generator: torch.Generator, highest_first: bool) -> Tensor:
+    """Draw (count, 3, side, side) filters: random mixtures of few high cosine frequencies and one random colour axis."""
+    index = torch.arange(side)
+    basis = torch.cos(math.pi * (2 * index[None] + 1) * index[:, None] / (2 * side))
+    planes = torch.einsum("ia,jb->ijab", basis, basis)
+    planes = planes / planes.flatten(2).norm(dim=2)[..., None, None]
+    level = (index[:, None] + index[None]).float()
+    allowed = torch.nonzero(level >= side * 0.4 if highest_first else (level > 0) & (level < side * 0.5))
+    filters = torch.zeros(count, 3, side, side)
+    for number in range(count):
+        picks = allowed[torch.randint(len(allowed), (4,), generator=generator)]
+        mixture = torch.randn(4, generator=generator)
+        plane = (planes[picks[:, 0], picks[:, 1]] * mixture[:, None, None]).sum(0)
+        grey = torch.rand(1, generator=generator) < 0.6
+        colour = torch.full((3,), 0.577) if grey else torch.randn(3, generator=generator)
+        filters[number] = colour[:, None, None] * plane
+    return filters
+
+
+@torch.no_grad()
+def start_high_pass(convolution: nn.Conv2d, pictures: Tensor, share: float = 0.7, seed: int = 0) -> None:
+    """Start `share` of a patch convolution's filters as high-pass, the rest as broad ones, each with unit output on `pictures`.
+
+    `pictures` is a normalised batch (n, 3, h, w).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    side, total = convolution.kernel_size[0], convolution.out_channels
+    high = round(total * share)
+    filters = [
+        cosine_filters(side, high, generator, highest_first=True),
+        cosine_filters(side, total - high, generator, highest_first=False),
+    ]
+    convolution.weight.copy_(torch.cat(filters))
+    if convolution.bias is not None:
+        convolution.bias.zero_()
+    loudness = convolution(pictures).std((0, 2, 3)).clamp(min=1e-4)
+    convolution.weight.div_(loudness[:, None, None, None])
