@@ -1,7 +1,7 @@
 """What helps the mask branch learn and is thrown away afterwards?
 
-Dense heads on three feature levels, so that every stage of the encoder sees the pixels' labels directly, and a look into two
-attention blocks, so that copies are learned as correspondences rather than guessed from their outcome.
+Dense heads on three feature levels, so that every stage of the encoder sees the pixels' labels directly, and a look
+into two attention blocks, so that copies are learned as correspondences rather than guessed from their outcome.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,8 @@
 """Where does a small forensic model start, when there is no pretraining to inherit?
 
-Most filters that meet the pixels start as high-pass filters: a photograph's traces lie in its residual, and a random filter mostly
-sees brightness. Filters are drawn from a cosine basis and scaled on real pictures so that every channel starts equally loud.
+Most filters that meet the pixels start as high-pass filters: a photograph's traces lie in its residual, and a random
+filter mostly sees brightness. Filters are drawn from a cosine basis and scaled on real pictures so that every channel
+starts equally loud.
 """
 
 import math
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 
 def cosine_filters(side: int, count: int, generator: torch.Generator, highest_first: bool) -> Tensor:
-    """Draw (count, 3, side, side) filters: random mixtures of few high cosine frequencies and one random colour axis."""
+    """Draw (count, 3, side, side) filters: mixtures of a few cosine planes, each along one colour axis."""
     index = torch.arange(side)
     basis = torch.cos(math.pi * (2 * index[None] + 1) * index[:, None] / (2 * side))
     planes = torch.einsum("ia,jb->ijab", basis, basis)
@@ -31,7 +32,7 @@ def cosine_filters(side: int, count: int, generator: torch.Generator, highest_fi
 
 @torch.no_grad()
 def start_high_pass(convolution: nn.Conv2d, pictures: Tensor, share: float = 0.7, seed: int = 0) -> None:
-    """Start `share` of a patch convolution's filters as high-pass, the rest as broad ones, each with unit output on `pictures`.
+    """Start `share` of a convolution's filters as high-pass, the rest as broad ones, each with unit output.
 
     `pictures` is a normalised batch (n, 3, h, w).
     """

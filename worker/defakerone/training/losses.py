@@ -1,7 +1,7 @@
 """What does training minimise?
 
-The paper's objective is lambda_txt CE + lambda_seg (BCE + Dice) (section 3). The other terms exist during training only: they
-teach a small model from scratch what the paper's model inherits from pretraining.
+The paper's objective is lambda_txt CE + lambda_seg (BCE + Dice) (section 3). The other terms exist during training
+only: they teach a small model from scratch what the paper's model inherits from pretraining.
 """
 
 import torch
@@ -13,7 +13,7 @@ IGNORED = -100
 
 
 def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over answer tokens: logits (batch, length, vocabulary) predict labels (batch, length) one ahead."""
+    """Mean cross-entropy of the answer: logits (batch, length, vocabulary) predict labels (batch, length) one ahead."""
     return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED)
 
 
@@ -62,8 +62,9 @@ def multimask_loss(multimasks: Tensor, ious: Tensor, target: Tensor, weight: Ten
 def correspondence_loss(query_key: Tensor, heads: int, pairs: Tensor) -> Tensor:
     """Teach one attention head to look from a copied place to where it came from.
 
-    `query_key` (batch, h, w, 3 * dim) is a block's qkv projection; `pairs` (n, 5) holds batch index and two places (x, y, x', y')
-    in token coordinates. The loss is the cross-entropy of head 0's attention at the first place against the token at the second.
+    `query_key` (batch, h, w, 3 * dim) is a block's qkv projection; `pairs` (n, 5) holds batch index and two places
+    (x, y, x', y') in token coordinates. The loss is the cross-entropy of head 0's attention at the first place against
+    the token at the second.
     """
     batch, height, width, triple = query_key.shape
     split = query_key.reshape(batch, height * width, 3, heads, triple // 3 // heads).float()

@@ -1,10 +1,11 @@
 """How does a synthesised sample become what the mask branch sees?
 
-The product shows SAM2 the whole picture squeezed to a square (design: 3.2). Training may also show a window of that square: the
-same pixels at the same scale for a quarter of the arithmetic, and more places to learn from.
+The product shows SAM2 the whole picture squeezed to a square (design: 3.2). Training may also show a window of that
+square: the same pixels at the same scale for a quarter of the arithmetic, and more places to learn from.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,8 +24,8 @@ class SquareView:
     """What the mask branch learns from one sample."""
 
     pixels: Pixels  # (side, side, 3)
-    target: npt.NDArray[np.float32]  # (side / 4, side / 4), share of each cell that is marked
-    pairs: npt.NDArray[np.float32]  # (n, 4): a copied place and its source, x y x' y' as fractions of the view
+    target: npt.NDArray[Any]  # (side / 4, side / 4), share of each cell that is marked
+    pairs: npt.NDArray[Any]  # (n, 4): a copied place and its source, x y x' y' as fractions of the view
     supervised: bool  # whether the mask says anything about pixels: not for pictures that are generated as a whole
 
 
@@ -32,16 +33,18 @@ def squeeze(pixels: Pixels, mask: Mask, side: int) -> tuple[Pixels, Mask]:
     """Bring picture and mask to a square exactly as the product does: PIL, bicubic, aspect ratio ignored."""
     square = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
     shrink = mask.shape[0] > side
-    return np.asarray(square), cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+    return np.asarray(square), cv2.resize(
+        mask, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    )
 
 
-def copied_pairs(rng: np.random.Generator, sample: Sample, count: int = PAIRS) -> npt.NDArray[np.float32]:
+def copied_pairs(rng: np.random.Generator, sample: Sample, count: int = PAIRS) -> npt.NDArray[Any]:
     """Draw places inside the mask with the places they were copied from, both ways, as fractions of the picture."""
     if len(sample.sources) != 1 or not sample.mask.any():  # with several copies a place does not tell which one it is
         return np.zeros((0, 4), np.float32)
     height, width = sample.mask.shape
-    places = np.argwhere(sample.mask > 0)
-    places = places[rng.integers(len(places), size=count)][:, ::-1] + 0.5
+    marked = np.argwhere(sample.mask > 0)
+    places = marked[rng.integers(len(marked), size=count)][:, ::-1] + 0.5
     homogeneous = np.concatenate([places, np.ones((count, 1))], axis=1)
     origin = (homogeneous @ sample.sources[0].T)[:, :2]
     pairs = np.concatenate([places, origin], axis=1) / np.array([width, height, width, height])
@@ -52,17 +55,16 @@ def copied_pairs(rng: np.random.Generator, sample: Sample, count: int = PAIRS) -
 def _window(rng: np.random.Generator, mask: Mask, side: int) -> tuple[int, int]:
     room = mask.shape[0] - side
     left, top = int(rng.integers(room + 1)), int(rng.integers(room + 1))
-    if mask.any() and rng.random() < 0.85:
-        places = np.argwhere(mask > 127)
-        if len(places):
-            y, x = places[int(rng.integers(len(places)))]
-            left = int(np.clip(x - rng.integers(side // 8, side - side // 8), 0, room))
-            top = int(np.clip(y - rng.integers(side // 8, side - side // 8), 0, room))
+    places: npt.NDArray[Any] = np.argwhere(mask > 127)
+    if len(places) and rng.random() < 0.85:
+        y, x = (int(value) for value in places[int(rng.integers(len(places)))])
+        left = int(np.clip(x - rng.integers(side // 8, side - side // 8), 0, room))
+        top = int(np.clip(y - rng.integers(side // 8, side - side // 8), 0, room))
     return left, top
 
 
 def square_view(rng: np.random.Generator, sample: Sample, side: int, full: int, crop: float) -> SquareView:
-    """Make one view of `side` pixels: with chance `crop` a window of the `full` square, else the whole picture reduced."""
+    """Make one view of `side` pixels: with chance `crop` a window of the `full` square, else the whole picture."""
     supervised = sample.operation != "whole-resynthesis"
     pairs = copied_pairs(rng, sample)
     if side < full and not sample.sources and rng.random() < crop:
@@ -74,4 +76,6 @@ def square_view(rng: np.random.Generator, sample: Sample, side: int, full: int, 
     if rng.random() < 0.5:
         pixels, mask, pairs = pixels[:, ::-1], mask[:, ::-1], np.abs(pairs - np.array([1, 0, 1, 0], np.float32))
     quarter = cv2.resize(np.ascontiguousarray(mask), (side // 4, side // 4), interpolation=cv2.INTER_AREA)
-    return SquareView(np.ascontiguousarray(pixels), quarter.astype(np.float32) / 255, pairs.astype(np.float32), supervised)
+    return SquareView(
+        np.ascontiguousarray(pixels), quarter.astype(np.float32) / 255, pairs.astype(np.float32), supervised
+    )

@@ -1,5 +1,7 @@
 """How is a changed region joined with the picture around it: hard, soft, or with matched colour and noise?"""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +9,7 @@ import numpy.typing as npt
 from worker.defakerone.training.forgery.journey import Mask
 from worker.defakerone.training.forgery.photos import Pixels
 
-Alpha = npt.NDArray[np.float32]
+Alpha = npt.NDArray[Any]
 """Opacity of the change, 0 to 1, (height, width)."""
 
 
@@ -24,12 +26,12 @@ def composite(background: Pixels, foreground: Pixels, alpha: Alpha) -> Pixels:
     """Lay the foreground over the background."""
     weight = alpha[..., None]
     mixed = background + weight * (foreground.astype(np.float32) - background)
-    return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(mixed + 0.5, 0, 255), np.uint8)
 
 
 def footprint(alpha: Alpha) -> Mask:
     """Mark what the change covers by half or more: the exact mask of a soft edit."""
-    return (alpha >= 0.5).astype(np.uint8) * 255
+    return np.asarray(alpha >= 0.5, np.uint8) * 255
 
 
 def match_colour(donor: Pixels, target: Pixels, strength: float) -> Pixels:
@@ -38,7 +40,7 @@ def match_colour(donor: Pixels, target: Pixels, strength: float) -> Pixels:
     spread = (wanted.std(0) + 4) / (source.std(0) + 4)
     moved = (source - source.mean(0)) * spread + wanted.mean(0)
     mixed = source + strength * (moved - source)
-    return np.clip(mixed, 0, 255).astype(np.uint8).reshape(donor.shape)
+    return np.asarray(np.clip(mixed, 0, 255), np.uint8).reshape(donor.shape)
 
 
 def noise_level(pixels: Pixels) -> float:
@@ -54,4 +56,4 @@ def add_noise(rng: np.random.Generator, pixels: Pixels, level: float) -> Pixels:
     noise = rng.standard_normal((*shape, 1), dtype=np.float32) * 0.8 + rng.standard_normal(
         (*shape, 3), dtype=np.float32
     ) * np.float32(0.6)
-    return np.clip(pixels + noise * level + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(pixels + noise * level + 0.5, 0, 255), np.uint8)

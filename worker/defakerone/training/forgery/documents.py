@@ -5,6 +5,7 @@ The mask marks the whole box of the altered word, as data sets of tampered text 
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib
@@ -22,7 +23,13 @@ Box = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
 
 SYSTEM_FONTS = Path("/usr/share/fonts/truetype")
-FONT_NAMES = ("DejaVuSans.ttf", "DejaVuSansMono.ttf", "DejaVuSansMono-Bold.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf")
+FONT_NAMES = (
+    "DejaVuSans.ttf",
+    "DejaVuSansMono.ttf",
+    "DejaVuSansMono-Bold.ttf",
+    "DejaVuSans-Bold.ttf",
+    "DejaVuSerif.ttf",
+)
 LIBERATION = ("LiberationSans-Regular.ttf", "LiberationMono-Regular.ttf", "LiberationSansNarrow-Regular.ttf")
 
 
@@ -53,7 +60,7 @@ def invent_text(rng: np.random.Generator, original: str) -> str:
     return original + "1"
 
 
-def render(rng: np.random.Generator, text: str, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def render(rng: np.random.Generator, text: str, size: tuple[int, int]) -> npt.NDArray[Any]:
     """Write a word into a box of `size` (width, height): ink coverage from 0 to 1, as sharp as a scan is."""
     index = int(rng.integers(len(font_files())))
     font = _font(index, 64)
@@ -61,7 +68,7 @@ def render(rng: np.random.Generator, text: str, size: tuple[int, int]) -> npt.ND
     sheet = Image.new("L", (int(right - left) + 4, int(bottom - top) + 4), 0)
     ImageDraw.Draw(sheet).text((2 - left, 2 - top), text, fill=255, font=font)
     drawn = cv2.resize(np.asarray(sheet), size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    blurred: npt.NDArray[np.float32] = cv2.GaussianBlur(drawn, (0, 0), float(rng.uniform(0.3, 1.1)))
+    blurred: npt.NDArray[Any] = cv2.GaussianBlur(drawn, (0, 0), float(rng.uniform(0.3, 1.1)))
     return blurred
 
 
@@ -76,7 +83,7 @@ def _mark(shape: tuple[int, ...], box: Box) -> Mask:
     return mask
 
 
-def _ink(pixels: Pixels, box: Box) -> npt.NDArray[np.float32]:
+def _ink(pixels: Pixels, box: Box) -> npt.NDArray[Any]:
     window = pixels[_cells(box)].reshape(-1, 3).astype(np.float32)
     darkness = window.sum(1)
     return np.asarray(window[darkness <= np.percentile(darkness, 8)].mean(0), np.float32)
@@ -117,7 +124,7 @@ def _blank_window(rng: np.random.Generator, pixels: Pixels, size: tuple[int, int
     return best
 
 
-def write(rng: np.random.Generator, pixels: Pixels, box: Box, text: str, ink: npt.NDArray[np.float32]) -> Pixels:
+def write(rng: np.random.Generator, pixels: Pixels, box: Box, text: str, ink: npt.NDArray[Any]) -> Pixels:
     """Print a word over the paper inside the box."""
     left, top, width, height = box
     result = pixels.copy()
@@ -158,14 +165,21 @@ def _insert(rng: np.random.Generator, scene: Scene, pixels: Pixels, choice: int)
     word, (left, top, width, height) = scene.words[choice]
     page_height, page_width = pixels.shape[:2]
     for _ in range(16):
-        x, y = int(rng.integers(1, max(2, page_width - width - 1))), int(rng.integers(1, max(2, page_height - height - 1)))
+        x = int(rng.integers(1, max(2, page_width - width - 1)))
+        y = int(rng.integers(1, max(2, page_height - height - 1)))
         if float(pixels[y : y + height, x : x + width, 1].std()) < 14:
-            return write(rng, pixels, (x, y, width, height), invent_text(rng, word.text), _ink(pixels, (left, top, width, height))), (
-                x, y, width, height)  # fmt: skip
+            ink = _ink(pixels, (left, top, width, height))
+            box = (x, y, width, height)
+            return write(rng, pixels, box, invent_text(rng, word.text), ink), box
     return _replace(rng, scene, pixels, choice)
 
 
-ACTS = ((0.4, "replace", _replace), (0.2, "delete", _delete), (0.25, "move-glyphs", _move_glyphs), (0.15, "insert", _insert))
+ACTS = (
+    (0.4, "replace", _replace),
+    (0.2, "delete", _delete),
+    (0.25, "move-glyphs", _move_glyphs),
+    (0.15, "insert", _insert),
+)
 
 
 def alter(rng: np.random.Generator, scene: Scene) -> tuple[Edit, str] | None:

@@ -1,8 +1,8 @@
 """Where might a face be, and how is one blended in without a second face?
 
-No face detector ships with the project, so regions are found by skin colour and shape alone. That is crude: it finds some faces and
-some hands. The blend follows the idea of self-blended images: the region is replaced by a slightly moved, recoloured and resampled
-copy of itself, which leaves exactly the seams that a face swap leaves.
+No face detector ships with the project, so regions are found by skin colour and shape alone. That is crude: it finds
+some faces and some hands. The blend follows the idea of self-blended images: the region is replaced by a slightly
+moved, recoloured and resampled copy of itself, which leaves exactly the seams that a face swap leaves.
 """
 
 import cv2
@@ -54,12 +54,14 @@ def blend_face(rng: np.random.Generator, pixels: Pixels) -> Edit | None:
     reach = face[2] * 0.06 + 1
     scale, turn = 1 + rng.normal(0, 0.04), rng.normal(0, 2.0)
     matrix = cv2.getRotationMatrix2D((face[0], face[1]), turn, scale)
-    matrix[:, 2] += rng.uniform(-reach, reach, 2)
+    matrix = matrix + np.array([[0.0, 0.0, rng.uniform(-reach, reach)], [0.0, 0.0, rng.uniform(-reach, reach)]])
     size = pixels.shape[1], pixels.shape[0]
     changed = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     tone = np.array([rng.uniform(0.9, 1.1) for _ in range(3)], np.float32)
     changed = np.clip(changed * tone + rng.uniform(-10, 10), 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         changed = random_jpeg(rng, changed, 40, 95)
-    soft: Alpha = cv2.GaussianBlur((mask / 255).astype(np.float32), (0, 0), float(rng.uniform(1, max(1.5, face[2] * 0.12))))
+    soft: Alpha = cv2.GaussianBlur(
+        (mask / 255).astype(np.float32), (0, 0), float(rng.uniform(1, max(1.5, face[2] * 0.12)))
+    )
     return Edit(composite(pixels, changed, soft), footprint(soft))

@@ -1,10 +1,11 @@
 """What do platforms do to a picture after it was made, forged or not?
 
-Every step is applied alike to authentic and forged pictures, so that recompression, resizing and screenshots are never the cue.
-Masks follow the geometry; a mask is 0 or 255 before and after.
+Every step is applied alike to authentic and forged pictures, so that recompression, resizing and screenshots are
+never the cue. Masks follow the geometry; a mask is 0 or 255 before and after.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,9 +13,9 @@ import numpy.typing as npt
 
 from worker.defakerone.training.forgery.photos import Pixels
 
-Mask = npt.NDArray[np.uint8]
+Mask = npt.NDArray[Any]
 """0 untouched, 255 manipulated, (height, width)."""
-Matrix = npt.NDArray[np.float64]
+Matrix = npt.NDArray[Any]
 """A 3 x 3 transform from the picture before a step to the picture after it, in pixel coordinates."""
 
 SUBSAMPLING = (
@@ -30,13 +31,13 @@ def compress_jpeg(pixels: Pixels, quality: int, sampling: int = cv2.IMWRITE_JPEG
     """Encode as JPEG and decode again."""
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], flags)
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def compress_webp(pixels: Pixels, quality: int) -> Pixels:
     """Encode as lossy WebP and decode again."""
     _, data = cv2.imencode(".webp", pixels[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def random_jpeg(rng: np.random.Generator, pixels: Pixels, low: int = 50, high: int = 99) -> Pixels:

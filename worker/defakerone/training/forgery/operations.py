@@ -1,7 +1,7 @@
 """What does one act of forgery on a natural picture do, and to exactly which pixels?
 
-Each operation takes a scene and gives the forged pixels and the mask of what changed. Copy-move also says where each copied pixel
-came from.
+Each operation takes a scene and gives the forged pixels and the mask of what changed. Copy-move also says where each
+copied pixel came from.
 """
 
 from dataclasses import dataclass

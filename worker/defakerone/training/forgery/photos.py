@@ -1,7 +1,7 @@
 """Which authentic photos are there, who may learn from them, and how are their pixels reached quickly?
 
-Photos are decoded once, turned upright and kept as a pyramid of memory-mapped arrays (each level half the one before), so that a
-window of a 16-megapixel photo at any scale costs one small copy instead of a full decode.
+Photos are decoded once, turned upright and kept as a pyramid of memory-mapped arrays (each level half the one
+before), so that a window of a 16-megapixel photo at any scale costs one small copy instead of a full decode.
 """
 
 import hashlib
@@ -16,7 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-Pixels = npt.NDArray[np.uint8]
+from worker.defakerone.manifest import Entry, read_manifest
+from worker.defakerone.samples import check_files
+
+Pixels = npt.NDArray[Any]
 """RGB pixels, (height, width, 3)."""
 
 VALIDATION_PERCENT = 15
@@ -24,7 +27,7 @@ SPLIT_SALT = "assay-4:"  # chosen once, so that every kind of photo has some on 
 
 
 class PhotoError(ValueError):
-    """A base photo or its manifest cannot be used; the message names the file and what to do."""
+    """A base photo cannot be used; the message names the file and what to do."""
 
 
 @dataclass(frozen=True)
@@ -59,33 +62,17 @@ class Photo:
         return width, height
 
 
-def split_of(row: dict[str, Any]) -> str:
+def split_of(entry: Entry) -> str:
     """Say whether a photo trains or validates: by camera, else by source, never by image.
 
     Everything that one camera took falls on one side, so validation shows unseen photos and unseen cameras.
     """
-    if row.get("split") in ("train", "validation"):
-        return str(row["split"])
-    camera = " ".join(str(row.get(key) or "") for key in ("camera_make", "camera_model")).strip()
-    source = camera or str(row.get("group") or row.get("source_path") or row["id"])
+    if entry.split in ("train", "validation"):
+        return entry.split
+    camera = " ".join(str(entry.extra.get(key) or "") for key in ("camera_make", "camera_model")).strip()
+    source = camera or str(entry.group or entry.extra.get("source_path") or entry.id)
     bucket = int(hashlib.sha256((SPLIT_SALT + source).encode()).hexdigest(), 16) % 100
     return "validation" if bucket < VALIDATION_PERCENT else "train"
-
-
-def read_rows(manifest: Path) -> list[dict[str, Any]]:
-    """Read a photo manifest (one JSON object a line) and refuse what is not one."""
-    try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines if line.strip()]
-    except FileNotFoundError as error:
-        raise PhotoError(f"{manifest}: no such manifest; give a folder that holds manifest.jsonl") from error
-    except json.JSONDecodeError as error:
-        raise PhotoError(f"{manifest}: not one JSON object a line ({error})") from error
-    for number, row in enumerate(rows, 1):
-        missing = {"id", "image", "label"} - set(row)
-        if missing:
-            raise PhotoError(f"{manifest}, line {number}: lacks {', '.join(sorted(missing))}")
-    return rows
 
 
 def decode_upright(path: Path) -> Pixels:
@@ -94,7 +81,9 @@ def decode_upright(path: Path) -> Pixels:
         with Image.open(path) as opened:
             return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise PhotoError(f"{path}: cannot be decoded ({error}); remove it from the manifest or restore the file") from error
+        raise PhotoError(
+            f"{path}: cannot be decoded ({error}); remove it from the manifest or restore the file"
+        ) from error
 
 
 def _write_level(path: Path, pixels: Pixels) -> None:
@@ -110,7 +99,8 @@ def build_pyramid(path: Path, cache: Path, key: str, smallest: int = 288) -> tup
     done = cache / f"{key}.levels"
     if done.exists():
         return tuple(cache / f"{key}.{i}.npy" for i in range(int(done.read_text())))
-    pixels, levels = decode_upright(path), []
+    pixels = decode_upright(path)
+    levels: list[Path] = []
     while True:
         levels.append(cache / f"{key}.{len(levels)}.npy")
         _write_level(levels[-1], pixels)
@@ -128,28 +118,26 @@ def _read_words(path: Path) -> tuple[Word, ...]:
     return tuple(Word(text, (b["Left"], b["Top"], b["Width"], b["Height"])) for text, b in boxes)
 
 
+def _index(entry: Entry, cache: Path) -> Photo:
+    key = f"{entry.id}-{(entry.sha256 or '')[:12]}"
+    ocr = entry.extra.get("ocr")
+    words = _read_words(entry.root / ocr) if ocr else ()
+    levels = build_pyramid(entry.image_path, cache, key)
+    return Photo(entry.id, entry.image_path, entry.domain, entry.source, entry.licence or "", levels, words)
+
+
 class PhotoLibrary:
     """The authentic photos of one split, by domain, ready to be windowed."""
 
     def __init__(self, root: Path, split: str, cache: Path, domains: tuple[str, ...] = ("nature", "document")) -> None:
         """Index `root/manifest.jsonl`; pyramids go to `cache`. `split` is train, validation or all."""
-        rows = [r for r in read_rows(root / "manifest.jsonl") if r["label"] == "real"]
-        chosen = [r for r in rows if split in ("all", split_of(r))]
-        self.photos = [self._photo(root, cache, row) for row in chosen]
+        authentic = [entry for entry in read_manifest(root) if not entry.is_fake]
+        chosen = [entry for entry in authentic if split in ("all", split_of(entry))]
+        check_files(chosen)
+        self.photos = [_index(entry, cache) for entry in chosen]
         self.by_domain = {d: [p for p in self.photos if p.domain == d] for d in domains}
         if not any(self.by_domain.values()):
             raise PhotoError(f"{root}: no authentic photo in split {split!r}; a row needs label real and a domain")
-
-    @staticmethod
-    def _photo(root: Path, cache: Path, row: dict[str, Any]) -> Photo:
-        path = root / row["image"]
-        if not path.exists():
-            raise PhotoError(f"{path}: named by the manifest but missing; restore it or drop the row {row['id']}")
-        key = f"{row['id']}-{str(row.get('sha256', ''))[:12]}"
-        words = _read_words(root / row["ocr"]) if row.get("ocr") else ()
-        source = str(row.get("source_repo", ""))
-        levels = build_pyramid(path, cache, key)
-        return Photo(row["id"], path, row.get("domain", "nature"), source, row.get("licence", ""), levels, words)
 
     def draw(self, rng: np.random.Generator, domain: str) -> Photo:
         """Draw one photo of a domain; nature stands in where the library has none of it."""

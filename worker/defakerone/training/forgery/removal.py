@@ -47,7 +47,7 @@ def telea_fill(pixels: Pixels, mask: Mask) -> Pixels:
 def patch_fill(rng: np.random.Generator, pixels: Pixels, mask: Mask, tries: int = 24) -> Pixels:
     """Cover the hole with the shifted surroundings whose border fits best, then heal the low frequencies."""
     height, width = mask.shape
-    left, top, w, h = bounds(mask)
+    _, _, w, h = bounds(mask)
     ring = cv2.dilate(mask, np.ones((9, 9), np.uint8)) & ~mask
     points = np.argwhere(ring > 0)
     points = points[rng.choice(len(points), min(len(points), 400), replace=False)] if len(points) else points
@@ -72,7 +72,7 @@ def patch_fill(rng: np.random.Generator, pixels: Pixels, mask: Mask, tries: int 
 def _heal(pixels: Pixels, moved: Pixels, mask: Mask) -> Pixels:
     smooth = pyramid_fill(cv2.GaussianBlur(pixels, (0, 0), 4), cv2.dilate(mask, np.ones((5, 5), np.uint8)))
     low = cv2.GaussianBlur(moved, (0, 0), 8).astype(np.float32)
-    return np.clip(moved - low + cv2.GaussianBlur(smooth, (0, 0), 8), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(moved - low + cv2.GaussianBlur(smooth, (0, 0), 8), 0, 255), np.uint8)
 
 
 def removal(rng: np.random.Generator, pixels: Pixels) -> Edit:

@@ -1,9 +1,11 @@
 """How does a picture look that a generator drew again? Lossy decoders that know only what their code keeps.
 
-Three families of reconstruction, all without weights of others: principal components of the picture's own patches (a linear
-autoencoder learned on the spot), a truncated cosine basis on an arbitrary grid, and reduction followed by enlargement. Each
-leaves what generators leave: missing high frequencies, a grid, replaced grain.
+Three families of reconstruction, all without weights of others: principal components of the picture's own patches (a
+linear autoencoder learned on the spot), a truncated cosine basis on an arbitrary grid, and reduction followed by
+enlargement. Each leaves what generators leave: missing high frequencies, a grid, replaced grain.
 """
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ from worker.defakerone.training.forgery.operations import Edit
 from worker.defakerone.training.forgery.photos import Pixels
 from worker.defakerone.training.forgery.shapes import draw_region
 
-Patches = npt.NDArray[np.float32]
+Patches = npt.NDArray[Any]
 
 
 def _to_patches(pixels: Pixels, side: int, offset: tuple[int, int]) -> tuple[Patches, tuple[int, int], Pixels]:
@@ -26,7 +28,7 @@ def _to_patches(pixels: Pixels, side: int, offset: tuple[int, int]) -> tuple[Pat
     return cells.reshape(rows * columns, -1).astype(np.float32), (rows, columns), padded
 
 
-def _from_patches(patches: Patches, grid: tuple[int, int], side: int) -> npt.NDArray[np.float32]:
+def _from_patches(patches: Patches, grid: tuple[int, int], side: int) -> npt.NDArray[Any]:
     cells = patches.reshape(grid[0], grid[1], side, side, 3).transpose(0, 2, 1, 3, 4)
     return cells.reshape(grid[0] * side, grid[1] * side, 3)
 
@@ -50,7 +52,7 @@ def linear_autoencoder(rng: np.random.Generator, pixels: Pixels) -> Pixels:
         decoded.append(again[offset[0] : offset[0] + height, offset[1] : offset[1] + width])
         if rng.random() < 0.3:
             break
-    return np.clip(np.mean(decoded, axis=0), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.mean(decoded, axis=0), 0, 255), np.uint8)
 
 
 def cosine_truncation(rng: np.random.Generator, pixels: Pixels) -> Pixels:
@@ -69,14 +71,17 @@ def cosine_truncation(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     codes = np.round(codes / step) * step
     again = np.einsum("ia,nijc,jb->nabc", low, codes, low, optimize=True)
     whole = _from_patches(again.reshape(len(patches), -1).astype(np.float32), grid, side)
-    return np.clip(whole[offset[0] : offset[0] + height, offset[1] : offset[1] + width], 0, 255).astype(np.uint8)
+    window = whole[offset[0] : offset[0] + height, offset[1] : offset[1] + width]
+    return np.asarray(np.clip(window, 0, 255), np.uint8)
 
 
 def enlarge_again(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     """Reduce, enlarge and sharpen: what super-resolution and latent upsampling leave behind."""
     height, width = pixels.shape[:2]
     factor = rng.uniform(1.6, 4.0)
-    small = cv2.resize(pixels, (max(8, int(width / factor)), max(8, int(height / factor))), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        pixels, (max(8, int(width / factor)), max(8, int(height / factor))), interpolation=cv2.INTER_AREA
+    )
     how = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)[int(rng.integers(factor > 2, 4))]
     again = cv2.resize(small, (width, height), interpolation=how)
     amount = rng.uniform(0.0, 1.5)

@@ -1,7 +1,7 @@
 """What does an authentic picture look like before anybody touches it?
 
-A scene is a window of a photo at some scale: often the whole photo reduced to the size the web shows, sometimes a crop at native
-resolution. It may already carry one compression, as nearly every picture does before it is edited.
+A scene is a window of a photo at some scale: often the whole photo reduced to the size the web shows, sometimes a
+crop at native resolution. It may already carry one compression, as nearly every picture does before it is edited.
 """
 
 from dataclasses import dataclass

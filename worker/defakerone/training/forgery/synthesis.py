@@ -1,13 +1,14 @@
 """How does one seed become one training picture, forged or authentic?
 
-Scene, first compression, one forgery (or none), the platform's journey. Picture and mask depend on the seed and the index alone,
-never on how many processes draw or in which order.
+Scene, first compression, one forgery (or none), the platform's journey. Picture and mask depend on the seed and the
+index alone, never on how many processes draw or in which order.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from worker.defakerone.manifest import Domain
 from worker.defakerone.training.forgery.documents import alter
 from worker.defakerone.training.forgery.faces import blend_face
 from worker.defakerone.training.forgery.journey import Mask, Matrix, random_jpeg, travel
@@ -25,7 +26,7 @@ class Recipe:
     """How often each domain and operation is drawn, and how large pictures are (long side in pixels)."""
 
     authentic: float = 0.4
-    domains: tuple[tuple[str, float], ...] = (("nature", 0.62), ("document", 0.2), ("aigc", 0.1), ("deepfake", 0.08))
+    domains: tuple[tuple[Domain, float], ...] = (("nature", 0.62), ("document", 0.2), ("aigc", 0.1), ("deepfake", 0.08))
     nature: tuple[float, ...] = (0.3, 0.34, 0.16, 0.1, 0.1)
     smallest: int = 256
     largest: int = 900
@@ -38,7 +39,7 @@ class Sample:
     pixels: Pixels
     mask: Mask
     fake: bool
-    domain: str
+    domain: Domain
     operation: str
     photo_ids: tuple[str, ...]
     sources: tuple[Matrix, ...] = field(default=(), repr=False)
@@ -69,7 +70,7 @@ class Synthesizer:
             return Scene(random_jpeg(rng, scene.pixels, 55, 100), scene.photo_id, scene.words)
         return scene
 
-    def _forge(self, rng: np.random.Generator, scene: Scene, domain: str) -> Sample:
+    def _forge(self, rng: np.random.Generator, scene: Scene, domain: Domain) -> Sample:
         if domain == "document":
             altered = alter(rng, scene)
             if altered is None:
@@ -95,7 +96,13 @@ class Synthesizer:
         return self._finish(rng, scene, act[operation](rng, scene.pixels), "nature", operation, ())
 
     def _finish(
-        self, rng: np.random.Generator, scene: Scene, edit: Edit | None, domain: str, operation: str, more: tuple[str, ...]
+        self,
+        rng: np.random.Generator,
+        scene: Scene,
+        edit: Edit | None,
+        domain: Domain,
+        operation: str,
+        more: tuple[str, ...],
     ) -> Sample:
         start = edit or Edit(scene.pixels, np.zeros(scene.pixels.shape[:2], np.uint8))
         pixels, mask, path = travel(rng, start.pixels, start.mask)
@@ -105,6 +112,6 @@ class Synthesizer:
         return Sample(pixels, mask, fake, domain, operation if fake else "none", (scene.photo_id, *more), sources)
 
 
-def _shares(weights: tuple[tuple[str, float], ...]) -> list[float]:
+def _shares(weights: tuple[tuple[Domain, float], ...]) -> list[float]:
     total = sum(weight for _, weight in weights)
     return [weight / total for _, weight in weights]
