@@ -10,6 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+CONSTANT_CHANNELS, CONSTANT = 2, 0.3
+"""Channels that start as a constant: layer norm divides by a token's own loudness, and only beside a constant does it stay known."""
+
 
 def cosine_filters(side: int, count: int, generator: torch.Generator, highest_first: bool) -> Tensor:
     """Draw (count, 3, side, side) filters: mixtures of a few cosine planes, each along one colour axis."""
@@ -37,14 +40,16 @@ def start_high_pass(convolution: nn.Conv2d, pictures: Tensor, share: float = 0.7
     `pictures` is a normalised batch (n, 3, h, w).
     """
     generator = torch.Generator().manual_seed(seed)
-    side, total = convolution.kernel_size[0], convolution.out_channels
+    constant = CONSTANT_CHANNELS
+    side, total = convolution.kernel_size[0], convolution.out_channels - constant
     high = round(total * share)
     filters = [
         cosine_filters(side, high, generator, highest_first=True),
         cosine_filters(side, total - high, generator, highest_first=False),
     ]
-    convolution.weight.copy_(torch.cat(filters))
-    if convolution.bias is not None:
-        convolution.bias.zero_()
+    convolution.weight[constant:].copy_(torch.cat(filters))
+    convolution.weight[:constant].zero_()
+    convolution.bias.zero_()  # type: ignore[union-attr]
     loudness = convolution(pictures).std((0, 2, 3)).clamp(min=1e-4)
     convolution.weight.div_(loudness[:, None, None, None])
+    convolution.bias[:constant] = CONSTANT  # type: ignore[index]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -72,7 +73,8 @@ def _write_all(job: CorpusJob, partial: Path, cache: Path, workers: int) -> Iter
     (partial / "masks").mkdir()
     entries: list[Entry] = []
     starts = range(0, job.count, CHUNK)
-    with ProcessPoolExecutor(workers) as pool:
+    # Spawned, not forked: a fork inherits the locks of OpenCV's and torch's threads and can wait for them for ever.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         chunks = pool.map(_write_chunk, *zip(*((job, partial, cache, start) for start in starts), strict=True))
         for chunk in chunks:
             entries += chunk

@@ -1,0 +1,233 @@
+"""How do drawn samples become batches, the same ones in the same order however many processes draw them?
+
+Picture number i depends on the seed and on i alone, and batch number k holds fixed numbers: a resumed run sees exactly what an
+unbroken one would have seen.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from worker.defakerone.config import DeFakerOneConfig
+from worker.defakerone.manifest import Entry
+from worker.defakerone.samples import load_sample
+from worker.defakerone.training.forgery.photos import PhotoLibrary
+from worker.defakerone.training.forgery.synthesis import Sample
+from worker.defakerone.training.forgery.traces import TraceSample, draw_traces
+from worker.defakerone.training.rows import Row, RowWriter, TileView, cut_tiles, pad_rows, show_few
+from worker.defakerone.training.settings import Stage
+from worker.defakerone.training.templates import load_templates
+from worker.defakerone.training.views import SquareView, square_view
+
+
+class Source(Protocol):
+    """Gives picture number `index`."""
+
+    def draw(self, index: int) -> Sample | TraceSample:
+        """Draw one sample."""
+        ...
+
+
+class TraceSource:
+    """Windows whose pixels' processing is known."""
+
+    def __init__(self, library: PhotoLibrary, seed: int, side: int) -> None:
+        """Keep the library; `side` is the window's."""
+        self.library, self.seed, self.side = library, seed, side
+
+    def draw(self, index: int) -> TraceSample:
+        """Draw window number `index`."""
+        return draw_traces(np.random.default_rng((self.seed, index)), self.library, self.side)
+
+
+class ManifestSource:
+    """Balanced domain sampling over a manifest: a domain, an operation within it, then an image (design: 11.2)."""
+
+    def __init__(self, entries: list[Entry], seed: int) -> None:
+        """Index the entries; raises ValueError where there are none."""
+        self.seed = seed
+        self.tree: dict[str, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+        for entry in entries:
+            self.tree[entry.domain][entry.operation].append(entry)
+        if not entries:
+            raise ValueError("no entry to train on: the manifest has none in this split")
+
+    def draw(self, index: int) -> Sample:
+        """Draw entry number `index`; raises the ManifestError that names a file at fault."""
+        rng = np.random.default_rng((self.seed, index))
+        domain = _pick(rng, sorted(self.tree))
+        operation = _pick(rng, sorted(self.tree[domain]))
+        entries = self.tree[domain][operation]
+        loaded = load_sample(entries[int(rng.integers(len(entries)))])
+        pixels = np.asarray(loaded.image)
+        mask = np.zeros(pixels.shape[:2], np.uint8) if loaded.mask is None else loaded.mask * np.uint8(255)
+        entry = loaded.entry
+        known = not entry.is_fake or loaded.mask is not None
+        return Sample(pixels, mask, entry.is_fake, entry.domain, entry.operation, (entry.id,), masked=known)
+
+
+def _pick(rng: np.random.Generator, names: list[str]) -> str:
+    return names[int(rng.integers(len(names)))]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of a batch before it is stacked."""
+
+    square: SquareView | None
+    tiles: TileView | None
+    row: Row | None
+    fake: bool
+    domain: str
+    operation: str
+    traces: npt.NDArray[Any] | None = None  # (traces, side / 4, side / 4)
+
+
+@dataclass
+class Batch:
+    """Stacked items. Parts that a stage does not use are None; images stay uint8 until they are on the device."""
+
+    fake: Tensor  # (n,)
+    squares: Tensor | None = None  # (n, S, S, 3)
+    targets: Tensor | None = None  # (n, S/4, S/4)
+    supervised: Tensor | None = None  # (n,)
+    pairs: Tensor | None = None  # (pairs, 5)
+    traces: Tensor | None = None  # (n, traces, S/4, S/4)
+    tiles: Tensor | None = None  # (all tiles, s, s, 3)
+    patches: Tensor | None = None  # (all tiles, grid, grid)
+    ids: Tensor | None = None  # (n, length)
+    labels: Tensor | None = None  # (n, length)
+    verdicts: Tensor | None = None  # (n,)
+    kinds: tuple[tuple[str, str], ...] = ()
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move every tensor."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Batch(**{k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in values.items()})
+
+
+class Views(Dataset[list[Item]]):
+    """Turns picture number i into the views that a stage learns from."""
+
+    def __init__(
+        self, source: Source, stage: Stage, config: DeFakerOneConfig, writer: RowWriter, seed: int, train: bool
+    ) -> None:
+        """Keep what a view depends on; `train` False gives the product's own view and question."""
+        self.source, self.stage, self.config, self.writer = source, stage, config, writer
+        self.seed, self.train = seed, train
+        self.templates = load_templates().templates
+
+    def __getitem__(self, index: int) -> list[Item]:
+        """Draw the views of one picture."""
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng((self.seed, index, 1))
+        sample = self.source.draw(index)
+        if isinstance(sample, TraceSample):
+            return [self._trace_item(sample, rng)]
+        return [self._item(sample, rng) for _ in range(self.stage.views if self.train else 1)]
+
+    def _item(self, sample: Sample, rng: np.random.Generator) -> Item:
+        stage, full = self.stage, self.config.grounding.image_size
+        square = tiles = row = None
+        if stage.branch != "language":
+            square = square_view(rng, sample, stage.square or full, full, stage.crop if self.train else 0.0, self.train)
+        if stage.branch != "mask":
+            tiles = cut_tiles(sample, self.config)
+            if stage.tiles is not None and self.train and stage.branch == "language":
+                tiles = show_few(rng, tiles, int(rng.integers(1, stage.tiles + 1)))
+            row = self._row(tiles, rng)
+        return Item(square, tiles, row, tiles.fake if tiles else sample.fake, sample.domain, sample.operation)
+
+    def _row(self, tiles: TileView, rng: np.random.Generator) -> Row:
+        template = self.templates[int(rng.integers(len(self.templates))) if self.train else 0]
+        if self.stage.branch == "joint" and self.stage.marker == "prompt":
+            return self.writer.write_short(template, len(tiles.tiles), tiles.fake)
+        return self.writer.write(template, len(tiles.tiles), tiles.fake, marker=self.stage.branch == "joint")
+
+    def _trace_item(self, sample: TraceSample, rng: np.random.Generator) -> Item:
+        side = sample.mask.shape[0]
+        if self.stage.branch == "mask":
+            share = _reduce(sample.mask, side // 4)
+            square = SquareView(sample.pixels, share, np.zeros((0, 4), np.float32), supervised=True)
+            return Item(square, None, None, True, "nature", "trace", sample.strengths(share))
+        share = _reduce(sample.mask, self.config.vision.grid)
+        tiles = TileView(sample.pixels[None], share[None], fake=True)
+        row = self.writer.write(self.templates[int(rng.integers(len(self.templates)))], 1, True, marker=False)
+        return Item(None, tiles, row, True, "nature", "trace", sample.strengths(share))
+
+
+def _reduce(mask: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
+    return cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+class Collate:
+    """Stacks the views of one batch."""
+
+    def __init__(self, pad: int) -> None:
+        """`pad` fills token rows on the right."""
+        self.pad = pad
+
+    def __call__(self, drawn: list[list[Item]]) -> Batch:
+        """Stack items; the parts that no item has stay None."""
+        items = [item for views in drawn for item in views]
+        batch = Batch(torch.tensor([float(i.fake) for i in items]), kinds=tuple((i.domain, i.operation) for i in items))
+        squares = [item.square for item in items if item.square is not None]
+        if squares:
+            self._squares(batch, squares)
+        tiles = [item.tiles for item in items if item.tiles is not None]
+        if tiles:
+            batch.tiles = torch.from_numpy(np.concatenate([view.tiles for view in tiles]))
+            batch.patches = torch.from_numpy(np.concatenate([view.patches for view in tiles]))
+        rows = [item.row for item in items if item.row is not None]
+        if rows:
+            batch.ids, batch.labels = pad_rows(rows, self.pad)
+            batch.verdicts = torch.tensor([row.verdict for row in rows])
+        traces = [item.traces for item in items if item.traces is not None]
+        if traces:
+            batch.traces = torch.from_numpy(np.stack(traces))
+        return batch
+
+    @staticmethod
+    def _squares(batch: Batch, squares: list[SquareView]) -> None:
+        batch.squares = torch.from_numpy(np.stack([view.pixels for view in squares]))
+        batch.targets = torch.from_numpy(np.stack([view.target for view in squares]))
+        batch.supervised = torch.tensor([float(view.supervised) for view in squares])
+        owned = [np.column_stack([np.full(len(v.pairs), i, np.float32), v.pairs]) for i, v in enumerate(squares)]
+        batch.pairs = torch.from_numpy(np.concatenate(owned).astype(np.float32))
+
+
+class Counting(Sampler[list[int]]):
+    """Batch number k of rank r out of n holds fixed picture numbers; starts at any batch, ends never or after a count."""
+
+    def __init__(self, size: int, start: int, rank: int = 0, ranks: int = 1, stop: int | None = None) -> None:
+        self.size, self.start, self.rank, self.ranks, self.stop = size, start, rank, ranks, stop
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield lists of picture numbers."""
+        batch = self.start
+        while self.stop is None or batch < self.stop:
+            first = (batch * self.ranks + self.rank) * self.size
+            yield list(range(first, first + self.size))
+            batch += 1
+
+
+def batches(
+    views: Views, collate: Collate, start: int, workers: int, rank: int = 0, ranks: int = 1, stop: int | None = None
+) -> DataLoader[list[Item]]:
+    """Draw batches from number `start` on in `workers` processes."""
+    size = views.stage.batch // views.stage.views if views.train else views.stage.batch
+    return DataLoader(
+        views,
+        batch_sampler=Counting(size, start, rank, ranks, stop),
+        collate_fn=collate,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )

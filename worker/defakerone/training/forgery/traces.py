@@ -1,0 +1,86 @@
+"""Which traces should a small model know before it looks for forgeries?
+
+Pretraining from scratch has to replace what the paper's model inherits. Here every pixel says how it was processed: how much it was
+blurred, how noisy it is, how far it was resampled, how hard it was compressed, whether it was drawn again. A window shows
+two regions with two different histories, so that the same pictures also teach where histories differ.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from worker.defakerone.training.forgery.blending import add_noise, composite
+from worker.defakerone.training.forgery.journey import SUBSAMPLING, Mask, compress_jpeg
+from worker.defakerone.training.forgery.photos import PhotoLibrary, Pixels
+from worker.defakerone.training.forgery.resynthesis import draw_again
+from worker.defakerone.training.forgery.scenes import draw_scene
+from worker.defakerone.training.forgery.shapes import blob, ellipse, rectangle
+
+TRACES = ("blur", "noise", "resampling", "compression", "redrawn", "sharpening")
+
+
+@dataclass(frozen=True)
+class TraceSample:
+    """A window, the region with the second history, and for each pixel the strength of each trace (0 to about 1)."""
+
+    pixels: Pixels  # (side, side, 3)
+    mask: Mask  # (side, side)
+    inside: npt.NDArray[Any]  # (len(TRACES),)
+    outside: npt.NDArray[Any]  # (len(TRACES),)
+
+
+def process(rng: np.random.Generator, pixels: Pixels) -> tuple[Pixels, npt.NDArray[Any]]:
+    """Put a window through one to two random processes and say which and how strong."""
+    strength = np.zeros(len(TRACES), np.float32)
+    for _ in range(1 if rng.random() < 0.6 else 2):
+        kind = int(rng.choice(6, p=(0.2, 0.2, 0.2, 0.25, 0.05, 0.1)))
+        level = float(rng.uniform(0.1, 1.0))
+        strength[kind] = max(strength[kind], level)
+        pixels = _apply(rng, pixels, kind, level)
+    return pixels, strength
+
+
+def _apply(rng: np.random.Generator, pixels: Pixels, kind: int, level: float) -> Pixels:
+    if kind == 0:
+        return np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.35 + 2.2 * level))
+    if kind == 1:
+        return add_noise(rng, pixels, 12 * level)
+    if kind == 2:
+        return _resample(rng, pixels, 1 + 1.5 * level)
+    if kind == 3:
+        return compress_jpeg(pixels, int(98 - 58 * level), SUBSAMPLING[int(rng.integers(len(SUBSAMPLING)))])
+    if kind == 4:
+        return draw_again(rng, pixels)
+    blurred = cv2.GaussianBlur(pixels, (0, 0), 1.2)
+    return np.asarray(cv2.addWeighted(pixels, 1 + 2.5 * level, blurred, -2.5 * level, 0))
+
+
+def _resample(rng: np.random.Generator, pixels: Pixels, factor: float) -> Pixels:
+    height, width = pixels.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), float(rng.normal(0, 8)), factor)
+    how = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[int(rng.integers(2))]
+    return np.asarray(cv2.warpAffine(pixels, matrix, (width, height), flags=how, borderMode=cv2.BORDER_REFLECT))
+
+
+def draw_traces(rng: np.random.Generator, library: PhotoLibrary, side: int) -> TraceSample:
+    """Draw one window: half of the time the region also shows another picture; a third ends with one light compression."""
+    window = draw_scene(rng, library, "document" if rng.random() < 0.15 else "nature", (side, side)).pixels
+    window = np.asarray(cv2.resize(window, (side, side))) if window.shape[:2] != (side, side) else window
+    other = window
+    if rng.random() < 0.5:
+        other = draw_scene(rng, library, "nature", (side, side)).pixels
+        other = np.asarray(cv2.resize(other, (side, side))) if other.shape[:2] != (side, side) else other
+    shape = (blob, ellipse, rectangle)[int(rng.integers(3))]
+    mask = shape(rng, (side, side), float(rng.uniform(0.04, 0.4)))
+    outside, outside_strength = process(rng, window) if rng.random() < 0.5 else (window, np.zeros(len(TRACES), np.float32))
+    inside, inside_strength = process(rng, other)
+    alpha = (mask / 255).astype(np.float32)
+    if rng.random() < 0.5:
+        alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 2))))
+    pixels = composite(outside, inside, alpha)
+    if rng.random() < 0.33:
+        pixels = compress_jpeg(pixels, int(rng.integers(75, 100)))
+    return TraceSample(pixels, mask, inside_strength, outside_strength)

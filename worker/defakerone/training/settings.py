@@ -1,0 +1,142 @@
+"""Which numbers define a training run?
+
+A run is a TOML file: the model to start from, the data, and stages that follow one another. Defaults are the paper's (design: 11.2)
+where it states them and Sa2VA's where it does not. Unknown keys are refused by name.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from worker.defakerone.training.forgery.synthesis import Recipe
+
+PARTS = ("vision", "connector", "language", "head", "projection", "grounding")
+Branch = Literal["mask", "language", "joint"]
+Source = Literal["traces", "forgeries", "manifest"]
+
+
+class SettingsError(ValueError):
+    """A training configuration that cannot be run; the message names the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of a run.
+
+    `branch` says what is computed: the mask branch alone under a constant prompt, the language side alone, or both joined
+    by [SEG]. `parts` are trained, the rest is frozen; `lora_rank` above 0 trains adapters in place of the language
+    model's own weights. Rates are peaks of a linear warm-up and cosine decay.
+    """
+
+    name: str
+    branch: Branch = "joint"
+    source: Source = "forgeries"
+    parts: tuple[str, ...] = PARTS
+    steps: int = 1000
+    batch: int = 2
+    accumulate: int = 1
+    views: int = 1  # rows drawn from one synthesised picture, to spread its cost
+    rate: float = 1e-5
+    language_rate: float | None = None
+    warmup: float = 0.05  # share of the steps
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 1.0
+    lambda_text: float = 1.0
+    lambda_seg: float = 1.0
+    lambda_auxiliary: float = 0.0  # dense heads, correspondences and traces: for training from scratch only
+    positive_weight: float = 1.0
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.05
+    square: int | None = None  # side of the mask branch's view; the model's own by default
+    crop: float = 0.0  # chance that a smaller view is a window instead of the whole picture
+    tiles: int | None = None  # show at most so many tiles; all by default
+    marker: Literal["prompt", "answer"] = "prompt"  # where [SEG] stands: after the prompt, or behind a positive answer
+    validate_every: int = 500
+    patience: int = 0  # validations without a better score before the stage ends; 0 never
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained."""
+        unknown = set(self.parts) - set(PARTS)
+        if unknown:
+            raise SettingsError(f"stage {self.name!r}: parts {sorted(unknown)} are unknown; there are {PARTS}")
+        if self.batch % self.views:
+            raise SettingsError(f"stage {self.name!r}: batch {self.batch} is no multiple of views {self.views}")
+        if min(self.steps, self.batch, self.accumulate, self.views) < 1:
+            raise SettingsError(f"stage {self.name!r}: steps, batch, accumulate and views must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A whole run. Exactly one of `preset` (random weights) and `start` (a checkpoint) says where it begins."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    preset: str | None = None
+    start: Path | None = None
+    tokenizer: Path | None = None
+    photos: Path | None = None
+    manifest: Path | None = None
+    cache: Path | None = None
+    seed: int = 0
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    ema: float = 0.998
+    workers: int = 2
+    threads: int | None = None
+    validation_pictures: int = 160
+    save_minutes: float = 4.0
+    high_pass_start: bool = False
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions before anything is loaded."""
+        if (self.preset is None) == (self.start is None):
+            raise SettingsError("give either preset (random weights) or start (a checkpoint), not both")
+        if not self.stages:
+            raise SettingsError("no [[stage]]: a run needs at least one")
+        for stage in self.stages:
+            needed = "manifest" if stage.source == "manifest" else "photos"
+            if getattr(self, needed) is None:
+                raise SettingsError(f"stage {stage.name!r} reads {stage.source}: give {needed} = \"...\" or --{needed}")
+
+
+def read_run(config: str, overrides: Mapping[str, Any] | None = None) -> Run:
+    """Read a bundled configuration by name, or a TOML file; `overrides` replace top-level keys."""
+    path = Path(config)
+    try:
+        bundled = files(__package__) / "configs" / f"{config}.toml"
+        text = path.read_text(encoding="utf-8") if path.suffix == ".toml" else bundled.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except FileNotFoundError as error:
+        raise SettingsError(f"{config}: neither a .toml file nor one of {', '.join(bundled_runs())}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{config}: no TOML ({error})") from error
+    stages = tuple(_build(Stage, row, "stage") for row in data.pop("stage", []))
+    recipe = _build(Recipe, _recipe_row(data.pop("recipe", {})), "recipe")
+    top = {**data, **{key: value for key, value in (overrides or {}).items() if value is not None}}
+    paths = {"start", "tokenizer", "photos", "manifest", "cache"}
+    typed = {key: Path(value) if key in paths else value for key, value in top.items()}
+    return _build(Run, {**typed, "stages": stages, "recipe": recipe}, config)
+
+
+def bundled_runs() -> list[str]:
+    """Name the configurations that ship with the product."""
+    return sorted(item.name.removesuffix(".toml") for item in (files(__package__) / "configs").iterdir())
+
+
+def _recipe_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "domains": tuple(row["domains"].items())} if "domains" in row else row
+
+
+def _build(kind: type[Any], row: Mapping[str, Any], where: str) -> Any:
+    known = {item.name for item in fields(kind)}
+    if unknown := set(row) - known:
+        raise SettingsError(f"{where}: unknown keys {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
+    except TypeError as error:
+        raise SettingsError(f"{where}: {error}") from error
