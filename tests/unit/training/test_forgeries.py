@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.defakerone.manifest import MissingFileError, read_manifest
-from worker.defakerone.samples import CorruptImageError, load_sample
+from worker.defakerone.manifest import CorruptImageError, MissingFileError, read_manifest
+from worker.defakerone.samples import load_sample
 from worker.defakerone.training.forgery import corpus
 from worker.defakerone.training.forgery.corpus import CorpusError, CorpusJob, write_corpus
-from worker.defakerone.training.forgery.journey import travel
+from worker.defakerone.training.forgery.journey import Mask, travel
 from worker.defakerone.training.forgery.operations import copy_move, retouch, splice
 from worker.defakerone.training.forgery.photos import PhotoLibrary, Pixels
 from worker.defakerone.training.forgery.removal import removal
@@ -25,7 +25,7 @@ def _texture(seed: int, height: int = 240, width: int = 320) -> Pixels:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
-    return np.clip(smooth + rng.integers(-12, 13, smooth.shape), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(smooth + rng.integers(-12, 13, smooth.shape), 0, 255), np.uint8)
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def test_what_lies_outside_the_mask_of_a_forgery_is_untouched(act) -> None:  # t
         assert np.array_equal(edit.pixels[far], pixels[far])
 
 
-def _dilate(mask: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _dilate(mask: Mask) -> Mask:
     padded = np.pad(mask, 2)
     height, width = mask.shape
-    return np.any([padded[y : y + height, x : x + width] for y in range(5) for x in range(5)], axis=0)
+    return np.asarray([padded[y : y + height, x : x + width] for y in range(5) for x in range(5)]).any(axis=0)
 
 
 def test_a_copied_pixel_is_found_where_the_forgery_says_it_came_from() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 CONSTANT_CHANNELS, CONSTANT = 2, 0.3
-"""Channels that start as a constant: layer norm divides by a token's own loudness, and only beside a constant does it stay known."""
+"""Channels that start constant: layer norm divides by a token's loudness, which only beside a constant stays known."""
 
 
 def cosine_filters(side: int, count: int, generator: torch.Generator, highest_first: bool) -> Tensor:

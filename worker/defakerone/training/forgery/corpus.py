@@ -48,7 +48,7 @@ def default_cache() -> Path:
 
 
 def write_corpus(job: CorpusJob, workers: int, cache: Path | None = None) -> Iterator[int]:
-    """Write the corpus, yielding how many samples are done; raises CorpusError or PhotoError and then leaves nothing."""
+    """Write the corpus, yielding how many samples are done; on CorpusError or PhotoError nothing is left behind."""
     if job.target.exists() and (not job.target.is_dir() or any(job.target.iterdir())):
         raise CorpusError(f"{job.target}: is there already and not empty; give a new folder")
     cache = cache or default_cache()

@@ -1,8 +1,9 @@
 """Which traces should a small model know before it looks for forgeries?
 
-Pretraining from scratch has to replace what the paper's model inherits. Here every pixel says how it was processed: how much it was
-blurred, how noisy it is, how far it was resampled, how hard it was compressed, whether it was drawn again. A window shows
-two regions with two different histories, so that the same pictures also teach where histories differ.
+Pretraining from scratch has to replace what the paper's model inherits. Here every pixel says how it was processed:
+how much it was blurred, how noisy it is, how far it was resampled, how hard it was compressed, whether it was drawn
+again. A window shows two regions with two different histories, so that the same pictures also teach where histories
+differ.
 """
 
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def _resample(rng: np.random.Generator, pixels: Pixels, factor: float) -> Pixels
 
 
 def draw_traces(rng: np.random.Generator, library: PhotoLibrary, side: int) -> TraceSample:
-    """Draw one window: half of the time the region also shows another picture; a third ends with one light compression."""
+    """Draw one window: often the region also shows another picture; a third ends with one light compression."""
     window = draw_scene(rng, library, "document" if rng.random() < 0.15 else "nature", (side, side)).pixels
     window = np.asarray(cv2.resize(window, (side, side))) if window.shape[:2] != (side, side) else window
     other = window
@@ -75,7 +76,9 @@ def draw_traces(rng: np.random.Generator, library: PhotoLibrary, side: int) -> T
         other = np.asarray(cv2.resize(other, (side, side))) if other.shape[:2] != (side, side) else other
     shape = (blob, ellipse, rectangle)[int(rng.integers(3))]
     mask = shape(rng, (side, side), float(rng.uniform(0.04, 0.4)))
-    outside, outside_strength = process(rng, window) if rng.random() < 0.5 else (window, np.zeros(len(TRACES), np.float32))
+    outside, outside_strength = window, np.zeros(len(TRACES), np.float32)
+    if rng.random() < 0.5:
+        outside, outside_strength = process(rng, window)
     inside, inside_strength = process(rng, other)
     alpha = (mask / 255).astype(np.float32)
     if rng.random() < 0.5:
