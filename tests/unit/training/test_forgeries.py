@@ -62,7 +62,8 @@ def test_what_lies_outside_the_mask_of_a_forgery_is_untouched(act) -> None:  # t
 def _dilate(mask: Mask) -> Mask:
     padded = np.pad(mask, 2)
     height, width = mask.shape
-    return np.asarray([padded[y : y + height, x : x + width] for y in range(5) for x in range(5)]).any(axis=0)
+    shifted = [padded[y : y + height, x : x + width] for y in range(5) for x in range(5)]
+    return np.asarray(np.stack(shifted).any(axis=0))
 
 
 def test_a_copied_pixel_is_found_where_the_forgery_says_it_came_from() -> None:
