@@ -1,12 +1,12 @@
 """How do drawn samples become batches, the same ones in the same order however many processes draw them?
 
-Picture number i depends on the seed and on i alone, and batch number k holds fixed numbers: a resumed run sees exactly what an
-unbroken one would have seen.
+Picture number i depends on the seed and on i alone, and batch number k holds fixed numbers: a resumed run sees
+exactly what an unbroken one would have seen.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import cv2
@@ -110,8 +110,11 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Move every tensor."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Batch(**{k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in values.items()})
+        held = {item.name: getattr(self, item.name) for item in fields(self)}
+        moved: dict[str, Any] = {
+            name: v.to(device, non_blocking=True) for name, v in held.items() if isinstance(v, Tensor)
+        }
+        return replace(self, **moved)
 
 
 class Views(Dataset[list[Item]]):
@@ -205,7 +208,7 @@ class Collate:
 
 
 class Counting(Sampler[list[int]]):
-    """Batch number k of rank r out of n holds fixed picture numbers; starts at any batch, ends never or after a count."""
+    """Batch number k of rank r out of n holds fixed picture numbers; it starts anywhere and ends at `stop` or never."""
 
     def __init__(self, size: int, start: int, rank: int = 0, ranks: int = 1, stop: int | None = None) -> None:
         self.size, self.start, self.rank, self.ranks, self.stop = size, start, rank, ranks, stop

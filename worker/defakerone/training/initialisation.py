@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from worker.defakerone.model import Network
+
 CONSTANT_CHANNELS, CONSTANT = 2, 0.3
 """Channels that start constant: layer norm divides by a token's loudness, which only beside a constant stays known."""
 
@@ -53,3 +55,16 @@ def start_high_pass(convolution: nn.Conv2d, pictures: Tensor, share: float = 0.7
     loudness = convolution(pictures).std((0, 2, 3)).clamp(min=1e-4)
     convolution.weight.div_(loudness[:, None, None, None])
     convolution.bias[:constant] = CONSTANT  # type: ignore[index]
+
+
+@torch.no_grad()
+def start_forensic(network: Network, pictures: Tensor) -> None:
+    """Prepare a random network for training from scratch: both branches' first filters and full layer scales."""
+    embeddings, trunk = network.vision_tower.embeddings, network.grounding.image_encoder.trunk
+    for convolution in (embeddings.patch_embeddings.projection, trunk.patch_embed.proj):
+        assert isinstance(convolution, nn.Conv2d)  # noqa: S101 - by construction of both branches
+        start_high_pass(convolution, pictures)
+    for layer in network.vision_tower.encoder.layer:
+        for scale in (layer.lambda_1, layer.lambda_2):
+            assert isinstance(scale, Tensor)  # noqa: S101 - transformers' layer scales
+            scale.fill_(1.0)

@@ -1,7 +1,8 @@
 """How does stage 3 change the language model without touching its weights?
 
-Low-rank adapters (arXiv 2106.09685) on the seven projections of every block: W x + alpha / r * B A x, with B zero at the
-start. Paper: r = 128, alpha = 16; targets are our inference (design: 11.2). They are merged before anything is saved.
+Low-rank adapters (arXiv 2106.09685) on the seven projections of every block: W x + alpha / r * B A x, with B zero at
+the start. Paper: r = 128, alpha = 16; targets are our inference (design: 11.2). They are merged before anything is
+saved.
 """
 
 import math
@@ -20,9 +21,8 @@ class LoraLinear(nn.Module):
         self.base = base.requires_grad_(requires_grad=False)
         self.scale = alpha / rank
         self.dropout = nn.Dropout(dropout)
-        place = {"device": base.weight.device, "dtype": base.weight.dtype}
-        self.down = nn.Parameter(torch.empty(rank, base.in_features, **place))
-        self.up = nn.Parameter(torch.zeros(base.out_features, rank, **place))
+        self.down = nn.Parameter(base.weight.new_empty(rank, base.in_features))
+        self.up = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, hidden: Tensor) -> Tensor:

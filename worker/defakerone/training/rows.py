@@ -91,6 +91,15 @@ class RowWriter:
         labels = [IGNORED] * len(prompt) + answer
         return Row(tuple(prompt + answer), tuple(labels), len(prompt) - 1)
 
+    def write_short(self, template: Template, tiles: int, fake: bool) -> Row:
+        """Write what the product runs: prompt and suffix in one row; only the verdict's word is learned."""
+        config = PromptConfig(template.question, self.config.suffix, self.config.system, self.config.separator)
+        prompt = build_prompt(self.tokenizer, config, self.tokens_per_tile)
+        ids, verdict = prompt.ids(tiles), prompt.verdict_position(tiles)
+        labels = [IGNORED] * len(ids)
+        labels[verdict + 1] = self.tokenizer.encode(template.answer(fake, marker=False))[0]
+        return Row(tuple(ids), tuple(labels), verdict)
+
 
 def pad_rows(rows: list[Row], pad: int) -> tuple[Tensor, Tensor]:
     """Pad on the right: ids and labels, each (batch, length)."""

@@ -1,7 +1,7 @@
 """Which numbers define a training run?
 
-A run is a TOML file: the model to start from, the data, and stages that follow one another. Defaults are the paper's (design: 11.2)
-where it states them and Sa2VA's where it does not. Unknown keys are refused by name.
+A run is a TOML file: the model to start from, the data, and stages that follow one another. Defaults are the paper's
+(design: 11.2) where it states them and Sa2VA's where it does not. Unknown keys are refused by name.
 """
 
 import tomllib
@@ -26,9 +26,9 @@ class SettingsError(ValueError):
 class Stage:
     """One stage of a run.
 
-    `branch` says what is computed: the mask branch alone under a constant prompt, the language side alone, or both joined
-    by [SEG]. `parts` are trained, the rest is frozen; `lora_rank` above 0 trains adapters in place of the language
-    model's own weights. Rates are peaks of a linear warm-up and cosine decay.
+    `branch` says what is computed: the mask branch alone under a constant prompt, the language side alone, or both
+    joined by [SEG]. `parts` are trained, the rest is frozen; `lora_rank` above 0 trains adapters in place of the
+    language model's own weights. Rates are peaks of a linear warm-up and cosine decay.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Run:
 
     name: str
     stages: tuple[Stage, ...]
-    preset: str | None = None
+    preset: str = ""
     start: Path | None = None
     tokenizer: Path | None = None
     photos: Path | None = None
@@ -94,14 +94,14 @@ class Run:
 
     def __post_init__(self) -> None:
         """Refuse contradictions before anything is loaded."""
-        if (self.preset is None) == (self.start is None):
+        if bool(self.preset) == (self.start is not None):
             raise SettingsError("give either preset (random weights) or start (a checkpoint), not both")
         if not self.stages:
             raise SettingsError("no [[stage]]: a run needs at least one")
         for stage in self.stages:
             needed = "manifest" if stage.source == "manifest" else "photos"
             if getattr(self, needed) is None:
-                raise SettingsError(f"stage {stage.name!r} reads {stage.source}: give {needed} = \"...\" or --{needed}")
+                raise SettingsError(f'stage {stage.name!r} reads {stage.source}: give {needed} = "..." or --{needed}')
 
 
 def read_run(config: str, overrides: Mapping[str, Any] | None = None) -> Run:
@@ -120,7 +120,8 @@ def read_run(config: str, overrides: Mapping[str, Any] | None = None) -> Run:
     top = {**data, **{key: value for key, value in (overrides or {}).items() if value is not None}}
     paths = {"start", "tokenizer", "photos", "manifest", "cache"}
     typed = {key: Path(value) if key in paths else value for key, value in top.items()}
-    return _build(Run, {**typed, "stages": stages, "recipe": recipe}, config)
+    run: Run = _build(Run, {**typed, "stages": stages, "recipe": recipe}, config)
+    return run
 
 
 def bundled_runs() -> list[str]:

@@ -63,9 +63,14 @@ def _window(rng: np.random.Generator, mask: Mask, side: int) -> tuple[int, int]:
     return left, top
 
 
-def square_view(rng: np.random.Generator, sample: Sample, side: int, full: int, crop: float) -> SquareView:
-    """Make one view of `side` pixels: with chance `crop` a window of the `full` square, else the whole picture."""
-    supervised = sample.operation != "whole-resynthesis"
+def square_view(
+    rng: np.random.Generator, sample: Sample, side: int, full: int, crop: float, mirror: bool = True
+) -> SquareView:
+    """Make one view of `side` pixels: with chance `crop` a window of the `full` square, else the whole picture.
+
+    Masks teach documents and natural pictures only, as in the paper: not pictures that are generated as a whole.
+    """
+    supervised = sample.masked and sample.operation != "whole-resynthesis"
     pairs = copied_pairs(rng, sample)
     if side < full and not sample.sources and rng.random() < crop:
         pixels, mask = squeeze(sample.pixels, sample.mask, full)
@@ -73,7 +78,7 @@ def square_view(rng: np.random.Generator, sample: Sample, side: int, full: int, 
         pixels, mask = pixels[top : top + side, left : left + side], mask[top : top + side, left : left + side]
     else:
         pixels, mask = squeeze(sample.pixels, sample.mask, side)
-    if rng.random() < 0.5:
+    if mirror and rng.random() < 0.5:
         pixels, mask, pairs = pixels[:, ::-1], mask[:, ::-1], np.abs(pairs - np.array([1, 0, 1, 0], np.float32))
     quarter = cv2.resize(np.ascontiguousarray(mask), (side // 4, side // 4), interpolation=cv2.INTER_AREA)
     return SquareView(

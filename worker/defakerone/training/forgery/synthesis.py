@@ -43,6 +43,7 @@ class Sample:
     operation: str
     photo_ids: tuple[str, ...]
     sources: tuple[Matrix, ...] = field(default=(), repr=False)
+    masked: bool = True  # whether the mask is known: a manifest may only say that a picture is fake
 
 
 class Synthesizer:

@@ -32,6 +32,11 @@ class TraceSample:
     inside: npt.NDArray[Any]  # (len(TRACES),)
     outside: npt.NDArray[Any]  # (len(TRACES),)
 
+    def strengths(self, share: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Spread the two histories over a grid: `share` (h, w) of each cell that is inside; gives (traces, h, w)."""
+        spread = self.outside[:, None, None] * (1 - share) + self.inside[:, None, None] * share
+        return np.asarray(spread, np.float32)
+
 
 def process(rng: np.random.Generator, pixels: Pixels) -> tuple[Pixels, npt.NDArray[Any]]:
     """Put a window through one to two random processes and say which and how strong."""

@@ -1,0 +1,188 @@
+"""Training: it learns, it resumes along the same curve, and it refuses bad data by name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from worker.defakerone.config import DEFAKERONE_TINY
+from worker.defakerone.detector import DeFakerOne
+from worker.defakerone.manifest import CorruptImageError, MaskMismatchError, MissingFileError
+from worker.defakerone.training import trainer as trainer_module
+from worker.defakerone.training.lora import add_adapters, merge_adapters
+from worker.defakerone.training.progress import read_events
+from worker.defakerone.training.settings import Run, SettingsError, bundled_runs, read_run
+from worker.defakerone.training.templates import load_templates
+from worker.defakerone.training.trainer import Trainer, TrainingError, write_whole
+
+TOKENIZER = Path(__file__).parents[2] / "fixtures" / "defakerone" / "checkpoint"
+SEED = 7
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Eight pictures, four with a noisy square; the same eight train and validate, so that fitting them shows."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = []
+    for number in range(8):
+        rng = np.random.default_rng((SEED, number))
+        pixels = np.full((128, 128, 3), 120, np.uint8) + rng.integers(0, 8, (128, 128, 1), dtype=np.uint8)
+        mask = np.zeros((128, 128), np.uint8)
+        fake = number % 2 == 1
+        if fake:
+            left, top = (int(v) for v in rng.integers(8, 64, 2))
+            mask[top : top + 48, left : left + 48] = 255
+            pixels[mask > 0] = rng.integers(0, 255, (int((mask > 0).sum()), 3), dtype=np.uint8)
+            Image.fromarray(mask).save(folder / f"m{number}.png")
+        Image.fromarray(pixels).save(folder / f"i{number}.png")
+        row = {"image": f"i{number}.png", "mask": f"m{number}.png" if fake else None, "domain": "nature"}
+        label = {"label": "fake" if fake else "real", "operation": "splice" if fake else "none"}
+        rows += [{"id": f"{split}{number}", "split": split, **row, **label} for split in ("train", "validation")]
+    path = folder / "manifest.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def _run(manifest: Path, **changes: object) -> Run:
+    return replace(read_run("tiny", {"manifest": str(manifest), "tokenizer": str(TOKENIZER), "seed": SEED}), **changes)  # type: ignore[arg-type]
+
+
+def test_the_tiny_configuration_overfits_eight_pictures(manifest: Path, tmp_path: Path) -> None:
+    print(f"seed {SEED}")
+    folder = Trainer(_run(manifest), tmp_path / "run").train()
+    scores = [event["scores"] for event in read_events(tmp_path / "run" / "log.jsonl") if "scores" in event]
+    assert scores[-1]["image_auc"] == 1.0
+    assert scores[-1]["pixel_f1"] > 0.8
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 5000
+    model = DeFakerOne.from_pretrained(folder)
+    assert model.metadata.name == "defakerone-tiny"
+    assert not any("base" in name for name, _ in model.network.named_parameters())
+
+
+def test_a_resumed_run_equals_an_unbroken_one(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    print(f"seed {SEED}")
+    monkeypatch.setattr(trainer_module, "LOG_EVERY", 1)
+    base = _run(manifest)
+    stages = tuple(replace(stage, steps=4, validate_every=2, lora_dropout=0.1) for stage in base.stages)
+    run = replace(base, stages=stages)
+    Trainer(run, tmp_path / "whole").train()
+
+    class Killed(BaseException):
+        pass
+
+    for stop in (3, 6, 10):  # inside each of the three stages
+        broken = Trainer(run, tmp_path / "broken")
+        seen = 0
+        step = broken._refuse_nan
+
+        def count(result: object, stop: int = stop, step: object = step) -> None:
+            nonlocal seen
+            seen += 1
+            if seen > stop - _done(tmp_path / "broken"):
+                raise Killed
+            step(result)  # type: ignore[operator]
+
+        broken._refuse_nan = count  # type: ignore[method-assign]
+        with pytest.raises(Killed):
+            broken.train()
+    Trainer(run, tmp_path / "broken").train()
+    one, two = (_terms(tmp_path / name) for name in ("whole", "broken"))
+    assert one.keys() == two.keys()
+    for key, terms in one.items():
+        assert two[key] == pytest.approx(terms, abs=1e-6)
+    first, second = (
+        (tmp_path / name / "checkpoint" / "model.safetensors").read_bytes() for name in ("whole", "broken")
+    )
+    assert first == second
+
+
+def _done(folder: Path) -> int:
+    if not (folder / "last.pt").exists():
+        return 0
+    position = torch.load(folder / "last.pt", weights_only=True)["position"]
+    return int(position["stage"] * 4 + position["step"])
+
+
+def _terms(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
+    events = [event for event in read_events(folder / "log.jsonl") if "terms" in event]
+    return {(event["stage"], event["step"]): event["terms"] for event in events}
+
+
+def test_merged_adapters_compute_what_they_computed_apart(manifest: Path, tmp_path: Path) -> None:
+    model = DeFakerOne.from_config(DEFAKERONE_TINY, TOKENIZER, seed=1)
+    language = model.network.language_model
+    inputs = torch.randn(1, 5, model.config.language.hidden_size)
+    plain = language(inputs_embeds=inputs).last_hidden_state
+    for parameter in add_adapters(language, 4, 16.0, 0.0):
+        torch.nn.init.normal_(parameter, std=0.1)
+    adapted = language(inputs_embeds=inputs).last_hidden_state
+    merge_adapters(language)
+    merged = language(inputs_embeds=inputs).last_hidden_state
+    assert (adapted - plain).abs().max() > 1e-3
+    assert torch.allclose(merged, adapted, atol=1e-5)
+
+
+def test_a_missing_mask_is_named(manifest: Path, tmp_path: Path) -> None:
+    (manifest.parent / "m3.png").unlink()
+    with pytest.raises(MissingFileError, match=r"m3\.png"):
+        Trainer(_run(manifest), tmp_path / "run").train()
+
+
+def test_a_mask_of_another_size_is_named(manifest: Path, tmp_path: Path) -> None:
+    Image.new("L", (60, 60), 255).save(manifest.parent / "m3.png")
+    with pytest.raises(MaskMismatchError, match=r"m3\.png"):
+        Trainer(_run(manifest), tmp_path / "run").train()
+
+
+def test_a_corrupt_image_is_named(manifest: Path, tmp_path: Path) -> None:
+    (manifest.parent / "i2.png").write_bytes(b"\x89PNG\r\n\x1a\n but no picture")
+    with pytest.raises(CorruptImageError, match=r"i2\.png"):
+        Trainer(_run(manifest), tmp_path / "run").train()
+
+
+def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_whole(tmp_path / "last.pt", {"step": 1})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match="No space left on device"):
+        write_whole(tmp_path / "last.pt", {"step": 2})
+    assert torch.load(tmp_path / "last.pt", weights_only=True) == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_folder_with_another_run_is_refused(manifest: Path, tmp_path: Path) -> None:
+    Trainer(_run(manifest), tmp_path / "run")
+    with pytest.raises(TrainingError, match="another run"):
+        Trainer(_run(manifest, seed=8), tmp_path / "run")
+
+
+def test_every_bundled_configuration_can_be_read() -> None:
+    assert bundled_runs() == ["2b", "small", "small-gpu", "tiny"]
+    for name in bundled_runs():
+        run = read_run(name, {"photos": "photos", "manifest": "manifest.jsonl"})
+        assert run.stages[-1].branch == "joint"
+        assert run.stages[-1].lora_rank > 0
+    paper = read_run("2b").stages[-1]
+    assert (paper.lora_rank, paper.lora_alpha, paper.language_rate, paper.rate) == (128, 16.0, 1e-6, 1e-5)
+
+
+def test_an_unknown_key_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text('name = "x"\npreset = "defakerone-tiny"\nlerning_rate = 1\n')
+    with pytest.raises(SettingsError, match="lerning_rate"):
+        read_run(str(path))
+
+
+def test_the_ten_templates_open_with_all_eight_words() -> None:
+    templates = load_templates().templates
+    openers = {sentence.split()[0].rstrip(",") for t in templates for sentence in (t.positive, t.negative)}
+    assert len(templates) == 10
+    assert openers == {"Yes", "Yeah", "True", "Sure", "No", "Not", "Never", "None"}

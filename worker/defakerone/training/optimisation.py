@@ -1,0 +1,137 @@
+"""Which parameters move in a stage, how fast, and in which precision?
+
+Weights are computed with in bfloat16 and kept in float32 beside it: in bfloat16 alone, small updates would be rounded
+away. The validated and saved weights are an exponential average of the float32 ones.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worker.defakerone.model import Network
+from worker.defakerone.training.lora import add_adapters
+from worker.defakerone.training.objective import Objective
+from worker.defakerone.training.settings import Stage
+
+
+def part_modules(network: Network) -> dict[str, nn.Module]:
+    """Name the trainable parts."""
+    return {
+        "vision": network.vision_tower,
+        "connector": network.connector,
+        "language": network.language_model,
+        "head": network.lm_head,
+        "projection": network.seg_projection,
+        "grounding": network.grounding,
+    }
+
+
+def _free(parameters: Iterable[Tensor]) -> None:
+    for parameter in parameters:
+        parameter.requires_grad = True
+
+
+def choose_parameters(objective: Objective, stage: Stage) -> dict[str, Tensor]:
+    """Freeze everything, then free the stage's parts (or put adapters on the language model); returns what moves."""
+    network = objective.network
+    network.requires_grad_(requires_grad=False)
+    for name, module in part_modules(network).items():
+        if name == "language" and stage.lora_rank:
+            adapters = add_adapters(module, stage.lora_rank, stage.lora_alpha, stage.lora_dropout)
+            _free(adapters)
+        elif name in stage.parts:
+            _free(module.parameters())
+    return {name: p for name, p in objective.named_parameters() if p.requires_grad}
+
+
+def rate_at(stage: Stage, step: int) -> float:
+    """Share of the peak rate before update `step` (0-based): linear warm-up, then cosine to 2 %."""
+    warm = max(1, round(stage.warmup * stage.steps))
+    if step < warm:
+        return (step + 1) / warm
+    progress = (step - warm) / max(1, stage.steps - warm)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class MasterWeights:
+    """Float32 copies of what moves, their optimiser and their average."""
+
+    def __init__(self, live: dict[str, Tensor], stage: Stage, precision: torch.dtype, decay: float) -> None:
+        """Cast `live` to `precision` and keep float32 copies; `decay` is the average's."""
+        self.live, self.stage, self.decay = live, stage, decay
+        self.masters = {n: p.detach().clone().float() for n, p in live.items()}
+        _free(self.masters.values())
+        self.average = {name: master.detach().clone() for name, master in self.masters.items()}
+        for name, parameter in live.items():
+            if name.startswith("network."):
+                parameter.data = parameter.data.to(precision)
+        self.optimizer = torch.optim.AdamW(self._groups(), betas=stage.betas)
+        self.steps = 0
+
+    def _groups(self) -> list[dict[str, Any]]:
+        groups = []
+        for language in (False, True):
+            for decayed in (False, True):
+                chosen = [
+                    master
+                    for name, master in self.masters.items()
+                    if name.startswith("network.language_model") == language and (master.ndim > 1) == decayed
+                ]
+                peak = self.stage.language_rate if language and self.stage.language_rate else self.stage.rate
+                decay = self.stage.weight_decay if decayed else 0.0
+                groups.append({"params": chosen, "weight_decay": decay, "lr": peak, "peak": peak})
+        return [group for group in groups if group["params"]]
+
+    def step(self) -> float:
+        """Move by the live gradients and say how long they were; a step with infinite ones is skipped."""
+        for name, parameter in self.live.items():
+            self.masters[name].grad = None if parameter.grad is None else parameter.grad.float()
+            parameter.grad = None
+        length = float(nn.utils.clip_grad_norm_(self.masters.values(), self.stage.clip))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate_at(self.stage, self.steps)
+        if math.isfinite(length):
+            self.optimizer.step()
+        self.steps += 1
+        self._average()
+        self.publish(self.masters)
+        return length
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, master in self.masters.items():
+            self.average[name].lerp_(master.detach(), 1 - decay)
+
+    @torch.no_grad()
+    def publish(self, values: dict[str, Tensor]) -> None:
+        """Put values into the live parameters."""
+        for name, parameter in self.live.items():
+            parameter.copy_(values[name])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "masters": {name: master.detach() for name, master in self.masters.items()},
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+        }
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        for name, master in self.masters.items():
+            master.copy_(state["masters"][name])
+            self.average[name].copy_(state["average"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+        self.publish(self.masters)
+
+
+def count(parameters: Iterable[Tensor]) -> int:
+    """Number of values."""
+    return sum(parameter.numel() for parameter in parameters)
