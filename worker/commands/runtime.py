@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    import torch
-
     from worker.defakerone import DeFakerOne
     from worker.defakerone.settings import InferenceSettings
 
@@ -29,6 +27,7 @@ def load_model(weights: Path | None, device: str, dtype: str, settings: Inferenc
     """Load a checkpoint for a command; raises click.UsageError that says what to do where there is none."""
     from worker.defakerone import DeFakerOne
     from worker.defakerone.errors import CheckpointError, WeightsMissingError
+    from worker.defakerone.placement import choose_device, choose_dtype
 
     path, place = weights or default_weights(), choose_device(device)
     try:
@@ -37,22 +36,3 @@ def load_model(weights: Path | None, device: str, dtype: str, settings: Inferenc
         raise click.UsageError(f"{error}\nName a checkpoint with --weights DIR or {WEIGHTS_VARIABLE}.") from error
     except CheckpointError as error:
         raise click.ClickException(str(error)) from error
-
-
-def choose_device(name: str) -> torch.device:
-    """Resolve `auto`: the first GPU where there is one."""
-    import torch
-
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Resolve `auto`: bfloat16 on a GPU, float32 on a CPU."""
-    import torch
-
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    kind: torch.dtype = getattr(torch, name)
-    return kind

@@ -2,7 +2,8 @@
 
 1. Tiles of all images in one run of the vision tower, in chunks of one size.
 2. One pass of the language model for images of like tile counts: prompt and answer suffix together, because the verdict
-   (last prompt position) and the [SEG] state come out of the same causal pass (design: 9). No generation loop.
+   (last prompt position) and the [SEG] state come out of the same causal pass (design: 9). No generation loop. What
+   stands before the image is computed once for given weights (`prefix.py`).
 3. The language head only at eight rows of its matrix, in float32, at one position an image.
 4. SAM2's image encoder in chunks, its mask decoder once an image, no memory encoder.
 5. One copy from the device to the host for the whole batch.
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from worker.defakerone.batching import Group, bucket, chunks, group_rows
 from worker.defakerone.model import Network
+from worker.defakerone.prefix import PrefixKeys, weights_version
 from worker.defakerone.preprocessing import Prepared, blank, normalise
 from worker.defakerone.prompt import Prompt
 from worker.defakerone.settings import InferenceSettings
@@ -35,12 +37,13 @@ class LanguageStates:
 
 
 class Engine:
-    """Runs batches on one network with one prompt. Keeps nothing of an image."""
+    """Runs batches on one network with one prompt. Keeps the prompt's prefix, and nothing of any image."""
 
     def __init__(self, network: Network, prompt: Prompt, word_ids: Sequence[int], settings: InferenceSettings) -> None:
         self.network, self.prompt, self.settings = network, prompt, settings
         self._word_ids = torch.tensor(word_ids)
         self._suffix_seg = [at for at, token in enumerate(prompt.suffix) if token == prompt.seg_id]
+        self._prefix: tuple[tuple[int, int], PrefixKeys] | None = None
         self._embed_tiles = self._compiled(lambda tiles: network.embed_tiles(normalise(tiles)))
         self._run_embeds = self._compiled(self._language_model)
 
@@ -67,15 +70,18 @@ class Engine:
         """Return the verdict and [SEG] states of every image."""
         counts = [len(item.tiles_u8) for item in prepared]
         embeds = self.vision_embeds(prepared)
-        text = self._text_embeds(embeds.device)
+        before, after = self._text_embeds(embeds.device)
+        prefix = self._prefix_keys(before)
+        lead = before if prefix is None else before[:0]
         starts = np.cumsum([0, *counts]).tolist()
         verdicts: list[Tensor] = [embeds] * len(counts)
         segs: list[Tensor] = [embeds] * len(counts)
+        computed = len(before) - len(lead)  # positions that no row repeats
         for group in self._groups(counts):
-            images = [embeds[starts[i] : starts[i + 1]] for i in group.indices]
-            hidden = self._run_group(images, text, group.length)
+            rows = [torch.cat([lead, embeds[starts[i] : starts[i + 1]].flatten(0, 1), after]) for i in group.indices]
+            hidden = self._run_rows(rows, group.length - computed, prefix)
             for row, index in enumerate(group.indices):
-                at = self.prompt.verdict_position(counts[index])
+                at = self.prompt.verdict_position(counts[index]) - computed
                 verdicts[index] = hidden[row, at]
                 segs[index] = torch.stack([hidden[row, at + 1 + seg] for seg in self._suffix_seg])
         return LanguageStates(torch.stack(verdicts), torch.stack(segs))
@@ -112,14 +118,24 @@ class Engine:
         share = 0.0 if self.settings.compile else self.settings.padding_share
         return group_rows(lengths, self.settings.language_positions, share)
 
-    def _run_group(self, images: Sequence[Tensor], text: tuple[Tensor, Tensor], length: int) -> Tensor:
-        """Run the language model over rows of `text` around each image's embeddings (tiles, tokens, dim)."""
-        before, after = text
-        rows = before.new_zeros(len(images), length, before.shape[-1])
-        for row, image in zip(rows, images, strict=True):
-            parts = torch.cat([before, image.flatten(0, 1).to(before.dtype), after])
-            row[: len(parts)] = parts
-        return self._at_size(self._run_embeds, rows, bucket(len(rows)))
+    def _run_rows(self, rows: Sequence[Tensor], length: int, prefix: PrefixKeys | None) -> Tensor:
+        """Run the language model over embedded rows (each: its length, dim), padded on the right to `length`."""
+        padded = rows[0].new_zeros(len(rows), length, rows[0].shape[-1])
+        for target, row in zip(padded, rows, strict=True):
+            target[: len(row)] = row
+        if prefix is None:
+            return self._at_size(self._run_embeds, padded, bucket(len(padded)))
+        return self._language_model(padded, prefix)
+
+    def _prefix_keys(self, before: Tensor) -> PrefixKeys | None:
+        """Return the prefix's keys and values; computed anew only where the weights have changed since."""
+        if self.settings.compile:  # a compiled pass is one graph over the whole row
+            return None
+        model = self.network.language_model
+        version = weights_version(model)
+        if self._prefix is None or self._prefix[0] != version:
+            self._prefix = (version, PrefixKeys.compute(model, before[None]))
+        return self._prefix[1]
 
     def _text_embeds(self, device: torch.device) -> tuple[Tensor, Tensor]:
         embed = self.network.language_model.embed_tokens
@@ -127,8 +143,9 @@ class Engine:
         after = torch.tensor([*self.prompt.question, *self.prompt.suffix], device=device)
         return embed(before), embed(after)
 
-    def _language_model(self, embeds: Tensor) -> Tensor:
-        hidden: Tensor = self.network.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    def _language_model(self, embeds: Tensor, prefix: PrefixKeys | None = None) -> Tensor:
+        model = self.network.language_model
+        hidden: Tensor = model(inputs_embeds=embeds, past_key_values=prefix, use_cache=False).last_hidden_state
         return hidden
 
     def _wanted(self, words: Tensor) -> list[int]:

@@ -28,6 +28,7 @@ from transformers.models.llama.modeling_llama import LlamaModel, LlamaRotaryEmbe
 from worker.defakerone.config import DeFakerOneConfig, LanguageConfig, VisionConfig
 from worker.defakerone.errors import PromptError
 from worker.defakerone.grounding import Masks, build_grounding
+from worker.defakerone.prefix import CAUSAL
 from worker.defakerone.records import Record
 
 
@@ -188,6 +189,7 @@ def native_config(config: DeFakerOneConfig) -> InternVLConfig:
         tie_word_embeddings=False,
     )
     native._attn_implementation = "sdpa"  # reaches both parts; left alone, the vision tower would fall back to eager
+    native.text_config._attn_implementation = CAUSAL  # type: ignore[union-attr]
     return native
 
 

@@ -48,5 +48,5 @@ class InferenceSettings:
     vision_chunk: int = 16  # tiles in one pass of the vision tower; attention is per tile, so nothing is padded
     language_positions: int = 16_384  # positions in one pass of the language model, padding counted
     padding_share: float = 0.1  # images of unlike tile counts share a pass while at most this share is padding
-    grounding_chunk: int = 4  # images in one pass of SAM2
+    grounding_chunk: int = 2  # images in one pass of SAM2; more only spill the CPU's caches, a GPU likes 8
     compile: bool = False  # torch.compile with CUDA graphs, one graph a bucketed shape; call `warm` before serving

@@ -172,6 +172,18 @@ def test_half_precision_stays_near(model: DeFakerOne) -> None:
         assert float((a.mask != b.mask).mean()) < 0.02
 
 
+def test_changed_weights_do_not_meet_the_old_prefix() -> None:
+    model = DeFakerOne.from_pretrained(FIXTURE / "checkpoint")
+    image = photo("landscape").resize((112, 112))
+    before = model.detect([image])[0].score
+    with torch.no_grad():
+        model.network.language_model.embed_tokens.weight[model.prompt.prefix[1]].add_(1.0)
+    after = model.detect([image])[0].score
+    fresh = model.with_settings(vision_chunk=4).detect([image])[0].score
+    assert after == pytest.approx(fresh, abs=1e-6)
+    assert abs(after - before) > 1e-4
+
+
 def test_warming_runs_every_tile_count(model: DeFakerOne) -> None:
     model.with_settings(mask_mode=MaskMode(None)).warm(batch_sizes=(1, 2))
 

@@ -39,7 +39,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def assay(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["detect", "--weights", str(FIXTURE / "checkpoint"), *map(str, arguments)])
+    return CliRunner().invoke(
+        main, ["detect", "--weights", str(FIXTURE / "checkpoint"), "--dtype", "float32", *map(str, arguments)]
+    )
 
 
 def test_json_lines_have_the_documented_keys_and_follow_the_order_of_names(folder: Path) -> None:
