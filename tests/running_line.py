@@ -14,8 +14,10 @@ from pathlib import Path
 from uuid import UUID
 
 import numpy as np
+import psutil
+import redis
 from PIL import Image as PillowImage
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from screening import jobs, migrate, platforms
@@ -90,6 +92,23 @@ class Process:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} did not end:\n{self.log.read_text()[-3000:]}") from None
 
+    def stop(self) -> None:
+        """Ask it to end, and see it end well."""
+        self.send(signal.SIGTERM)
+        assert self.wait() == 0, self.log.read_text()[-3000:]
+
+    def children(self) -> list[psutil.Process]:
+        """Its direct children: of a worker, the pool."""
+        return psutil.Process(self._process.pid).children()
+
+    def session_alive(self) -> bool:
+        """Whether anything in its session still runs."""
+        try:
+            os.killpg(self._process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
     def said(self, words: str, since: int = 0) -> bool:
         """Whether its log contains these words after an offset."""
         return words in self.log.read_text(errors="replace")[since:]
@@ -118,6 +137,7 @@ class RunningLine:
         with self.sessions.begin() as session:
             self.platform = platforms.create(session, "acme").id
         self.doorbell = Doorbell(self.redis.url)
+        self.store = open_store(self.blob_url, self._extra.get("ASSAY_S3_ENDPOINT_URL"))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -149,17 +169,46 @@ class RunningLine:
 
     def accept(self, contents: Sequence[bytes], *, ring: bool = True) -> list[UUID]:
         """What the API does: bytes, then one transaction, then a bell that may be lost."""
-        store = open_store(self.blob_url, self._extra.get("ASSAY_S3_ENDPOINT_URL"))
-        ids = []
-        for content in contents:
-            made = intake(self.platform, content)
-            store.put(image_key(made.platform_id, made.screening_id), content)
-            with self.sessions.begin() as session:
-                jobs.enqueue(session, made)
-            if ring:
-                self.doorbell.ring_screening(made.screening_id)
-            ids.append(made.screening_id)
-        return ids
+        return [self.enqueue(self.put(content), ring=ring) for content in contents]
+
+    def put(self, content: bytes) -> jobs.Intake:
+        """The first half of accepting."""
+        made = intake(self.platform, content)
+        self.store.put(image_key(made.platform_id, made.screening_id), content)
+        return made
+
+    def enqueue(self, made: jobs.Intake, *, ring: bool = True) -> UUID:
+        """The second half, without which nothing was accepted."""
+        with self.sessions.begin() as session:
+            jobs.enqueue(session, made)
+        if ring:
+            self.doorbell.ring_screening(made.screening_id)
+        return made.screening_id
+
+    def flush_redis(self) -> None:
+        """Have Redis forget everything."""
+        with redis.Redis.from_url(self.redis.url) as client:
+            client.flushall()
+
+    @contextmanager
+    def blobs_away(self) -> Iterator[None]:
+        """As root no permission stops a write, but a file where the folder was does."""
+        aside = self.blobs.with_name("blobs-aside")
+        self.blobs.rename(aside)
+        self.blobs.touch()
+        try:
+            yield
+        finally:
+            self.blobs.unlink()
+            aside.rename(self.blobs)
+
+    def released(self, ids: Sequence[UUID], reason: str) -> int:
+        """How many attempts were given back for this reason."""
+        statement = select(func.count()).where(
+            Attempt.screening_id.in_(ids), Attempt.outcome == "released", Attempt.detail == reason
+        )
+        with self.sessions() as session:
+            return session.scalar(statement) or 0
 
     def states(self, ids: Sequence[UUID]) -> Counter[str]:
         with self.sessions() as session:
@@ -205,10 +254,9 @@ class RunningLine:
         finding = session.get(Finding, row.id)
         assert (finding is not None) == (row.state == "succeeded")
         if finding is not None:
-            store = open_store(self.blob_url, self._extra.get("ASSAY_S3_ENDPOINT_URL"))
             assert finding.attempt == row.attempt
-            assert store.get(finding.mask_key).startswith(b"\x89PNG")
-            assert store.get(finding.heatmap_key).startswith(b"\x89PNG")
+            assert self.store.get(finding.mask_key).startswith(b"\x89PNG")
+            assert self.store.get(finding.heatmap_key).startswith(b"\x89PNG")
 
     def end(self) -> None:
         """Kill what is left, children included."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 import torch
+from PIL import Image
 
 import worker.defakerone
 from screening.settings import Settings
@@ -33,9 +34,17 @@ def load(settings: Settings) -> DeFakerOne:
         dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
         settings=InferenceSettings(mask_mode=MaskMode.parse(settings.mask_mode)),
     )
-    model.warm()
+    _warm(model)
     logger.info("detector.ready", device=str(device), threads=torch.get_num_threads(), **model.versions)
     return model
+
+
+def _warm(model: DeFakerOne) -> None:
+    """On a GPU every shape costs something once; on a CPU the first image touches all there is to touch."""
+    if model.device.type == "cuda":
+        model.warm()
+    else:
+        model.detect([Image.new("RGB", (448, 448), "grey")])
 
 
 def choose_device(name: str) -> torch.device:

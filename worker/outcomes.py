@@ -11,6 +11,7 @@ class Failed:
 
     failure: Failure
     strike: bool
+    slowly: bool = False  # tried again after minutes instead of seconds
 
 
 @dataclass(frozen=True, slots=True)

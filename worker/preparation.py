@@ -64,11 +64,9 @@ class Preparation:
         except ImageError as error:
             return Failed(Failure(FailureCode.UNDECODABLE, str(error)), strike=False)
         except BlobNotFoundError:
-            # Erased meanwhile, or lost by the store; a store that is merely slow to show it gets its retries.
-            return Failed(Failure(FailureCode.OBJECT_NOT_FOUND, "The image's bytes are gone."), strike=True)
+            return self._missing()
         except BlobStoreError as error:
-            logger.warning("preparation.blob_store", error=str(error))
-            return Released("blob_store")
+            return _store_failed(error)
         except (DecoderStartError, MemoryError) as error:
             logger.warning("preparation.decoder", error=str(error))
             return Released("decoder")
@@ -94,6 +92,15 @@ class Preparation:
             decode_ms=round((time.perf_counter() - start) * 1000),
         )
 
+    def _missing(self) -> Failed | Released:
+        """One blob is gone, or all of them are: a folder that is not mounted is not the image's fault."""
+        try:
+            self._store.check()
+        except BlobStoreError as error:
+            return _store_failed(error)
+        failure = Failure(FailureCode.OBJECT_NOT_FOUND, "The image's bytes are gone.", retryable=True)
+        return Failed(failure, strike=True, slowly=True)
+
     def _read(self, claim: Claim) -> bytes:
         if claim.blob_key is None or claim.sha256 is None:
             raise BlobNotFoundError(str(claim.screening_id))
@@ -101,6 +108,11 @@ class Preparation:
         if hashlib.sha256(data).digest() != claim.sha256:
             raise BlobStoreError(f"{claim.blob_key} does not hold the bytes that were stored")
         return data
+
+
+def _store_failed(error: BlobStoreError) -> Released:
+    logger.warning("preparation.blob_store", error=str(error))
+    return Released("blob_store")
 
 
 def image_columns(decoded: Decoded) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from worker.service import VERSION
 logger = structlog.get_logger(__name__)
 
 LONGEST_WAIT = 300.0  # seconds
+SLOWLY = 30
 PNG = "image/png"
 
 Columns = Mapping[str, Any]
@@ -121,7 +122,7 @@ class Recorder:
 
     def _fail(self, claim: Claim, outcome: Failed) -> None:
         metrics.FAILURES.labels(outcome.failure.code).inc()
-        wait = self._settings.retry_seconds * 2**claim.strikes
+        wait = self._settings.retry_seconds * 2**claim.strikes * (SLOWLY if outcome.slowly else 1)
         limit = self._settings.max_strikes
         self._ledger.write(
             lambda s: jobs.fail(s, claim, outcome.failure, strike=outcome.strike, max_strikes=limit, retry_in=wait)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -36,7 +37,8 @@ class LocalStore:
                 os.fsync(file.fileno())
             partial.replace(target)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # where the folder itself is the trouble, removing fails as writing did
+                partial.unlink(missing_ok=True)
             raise BlobStoreError(f"could not write {key}: {error.strerror}") from error
 
     def get(self, key: str) -> bytes:

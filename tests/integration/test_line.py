@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from PIL import Image as PillowImage
 
-from screening.blobs import open_store
 from screening.tables import Finding, Image
 from tests.running_line import RunningLine, picture, running_line
 
@@ -28,7 +27,7 @@ def test_an_accepted_image_becomes_a_finding_with_its_files(line: RunningLine, r
     line.check(ids)
     with line.sessions() as session:
         finding, image = session.get_one(Finding, ids[1]), session.query(Image).filter_by(screening_id=ids[1]).one()
-    mask = PillowImage.open(BytesIO(open_store(line.blob_url).get(finding.mask_key)))
+    mask = PillowImage.open(BytesIO(line.store.get(finding.mask_key)))
     assert (mask.mode, mask.size) == ("L", (64, 200))
     assert (image.width, image.height, image.frames, len(image.pdq_hash or b"")) == (64, 200, 1, 32)
     assert finding.outcome is not None

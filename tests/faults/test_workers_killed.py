@@ -1,0 +1,132 @@
+"""Workers that are asked to stop, stopped, hung or killed, at work and idle: nothing is lost, nothing happens twice."""
+
+import hashlib
+import random
+import signal
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+import pytest
+
+from screening.blobs import screening_prefix
+from tests.faults.conftest import UPLOADS, FaultyLine
+from tests.running_line import picture, wait_for
+
+
+def accept(faulty: FaultyLine, rng: random.Random, count: int = UPLOADS) -> list[UUID]:
+    return faulty.line.accept([picture(rng) for _ in range(count)])
+
+
+def wait_in_flight(faulty: FaultyLine, ids: list[UUID], rng: random.Random) -> None:
+    """Until some have ended, a random number, and some run."""
+    enough = rng.randint(1, len(ids) // 2)
+
+    def underway() -> bool:
+        states = faulty.line.states(ids)
+        return states["succeeded"] >= enough and (states["running"] > 0 or states["succeeded"] == len(ids))
+
+    wait_for(f"{enough} have ended and some run", underway)
+
+
+@pytest.mark.parametrize("how", ["terminated", "killed", "stopped and killed", "child killed"])
+def test_a_worker_lost_in_flight(faulty: FaultyLine, rng: random.Random, how: str) -> None:
+    worker = faulty.worker()
+    ids = accept(faulty, rng)
+    wait_in_flight(faulty, ids, rng)
+    match how:
+        case "terminated":
+            worker.send(signal.SIGTERM)
+            assert worker.wait() == 0
+        case "killed":
+            worker.send(signal.SIGKILL)  # the parent alone: its children must not outlive it
+            worker.wait()
+            wait_for("its children are gone", lambda: not worker.session_alive())
+        case "stopped and killed":
+            worker.send_all(signal.SIGSTOP)
+            worker.send_all(signal.SIGKILL)
+            worker.wait()
+        case "child killed":
+            worker.children()[0].kill()
+    faulty.worker()
+    faulty.line.wait_ended(ids)
+    faulty.line.check(ids)
+
+
+@pytest.mark.parametrize("how", ["terminated", "killed", "stopped and killed"])
+def test_a_worker_lost_while_idle(faulty: FaultyLine, rng: random.Random, how: str) -> None:
+    worker = faulty.worker()
+    if how == "stopped and killed":
+        worker.send_all(signal.SIGSTOP)  # Redis now hands the first bell to a process that will never answer it
+        ids = accept(faulty, rng)
+        worker.send_all(signal.SIGKILL)
+    else:
+        worker.send_all(signal.SIGTERM if how == "terminated" else signal.SIGKILL)
+        ids = accept(faulty, rng)
+    worker.wait()
+    faulty.worker()
+    faulty.line.wait_ended(ids)
+    faulty.line.check(ids)
+
+
+def test_a_hung_worker_loses_its_rows_and_may_not_write_when_it_wakes(faulty: FaultyLine, rng: random.Random) -> None:
+    hung = faulty.worker()
+    ids = accept(faulty, rng)
+    wait_in_flight(faulty, ids, rng)
+    hung.send_all(signal.SIGSTOP)
+    faulty.forget_worker()
+    faulty.worker()
+    faulty.line.wait_ended(ids)
+    hung.send_all(signal.SIGCONT)
+    hung.stop()
+    faulty.line.check(ids)
+
+
+def test_killed_between_the_upload_of_the_mask_and_the_commit(
+    faulty: FaultyLine, rng: random.Random, tmp_path: Path
+) -> None:
+    faulty.no_worker()
+    worker = faulty.line.screen_worker(
+        module="tests.faults.saboteur", SABOTEUR_PAUSE_AT="uploaded", SABOTEUR_FOLDER=str(tmp_path)
+    )
+    ids = accept(faulty, rng)
+    wait_for("a mask is uploaded", lambda: any(tmp_path.iterdir()))
+    worker.send_all(signal.SIGKILL)
+    worker.wait()
+    caught = [UUID(hex=path.name) for path in tmp_path.iterdir()]
+    for screening_id in caught:
+        prefix = screening_prefix(faulty.line.platform, screening_id)
+        assert f"{prefix}1/mask.png" in set(faulty.line.store.keys(prefix))
+    faulty.worker()
+    faulty.line.wait_ended(ids)
+    faulty.line.check(ids)
+
+
+def test_an_image_that_kills_whoever_touches_it_fails_alone(faulty: FaultyLine, rng: random.Random) -> None:
+    faulty.no_worker()
+    poison = picture(rng)
+    worker = faulty.line.screen_worker(
+        module="tests.faults.saboteur", SABOTEUR_POISON=hashlib.sha256(poison).hexdigest(), ASSAY_MAX_STRIKES="2"
+    )
+    contents = [picture(rng) for _ in range(UPLOADS)]
+    contents.insert(rng.randrange(UPLOADS), poison)
+    ids = faulty.line.accept(contents)
+    faulty.line.wait_ended(ids, 150)
+    faulty.line.check(ids, failed=[ids[contents.index(poison)]])
+    assert worker.alive
+    worker.stop()
+
+
+def test_decoders_killed_at_random_cost_nothing_but_time(faulty: FaultyLine, rng: random.Random) -> None:
+    worker = faulty.worker()
+    ids = accept(faulty, rng)
+    for _ in range(3):
+        wait_in_flight(faulty, ids, rng)
+        for child in worker.children():
+            for decoder in child.children():
+                try:
+                    decoder.kill()
+                except psutil.NoSuchProcess:
+                    continue
+    faulty.line.wait_ended(ids)
+    faulty.line.check(ids)
