@@ -12,7 +12,7 @@ import warnings
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from screening.errors import AssayError, Failure, FailureCode
 from screening.settings import MEBIBYTE, Settings
@@ -40,6 +40,8 @@ TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 MAX_READS = 20_000  # real headers take some hundreds
 MAX_HEADER_BYTES = 16 * MEBIBYTE  # phones put whole depth maps before the first scan
 
+# Image generators write their recipe into packed text; Pillow's own limit of 1 MiB refuses real files.
+PngImagePlugin.MAX_TEXT_CHUNK = 8 * MEBIBYTE
 # Pillow only warns between its limit and twice that. For us the limit is the limit.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 # About broken EXIF and odd tags it warns too, which is nobody's news here.

@@ -123,12 +123,15 @@ def _serve(connection: socket.socket) -> bool:
         canvas.seal()
         socket.send_fds(connection, [json.dumps(answer).encode()], [canvas.descriptor])
     except ImageError as error:
-        refusal = {"refused": CODES[error.code], "detail": f"{str(error).capitalize()}."}
-        connection.send(json.dumps(refusal).encode())
+        connection.send(json.dumps({"refused": CODES[error.code], "detail": _sentence(str(error))}).encode())
     finally:
         canvas.close()
     signal.setitimer(signal.ITIMER_REAL, 0)
     return True
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:300].rstrip('.')}."
 
 
 def _describe(loaded: LoadedImage) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from worker.defakerone.errors import ImageError
 from worker.defakerone.gif import count_gif_frames
@@ -73,6 +73,8 @@ _BROKEN: Final = (
     zlib.error,
 )
 
+# Image generators write their recipe into packed text; Pillow's own limit of 1 MiB refuses real files.
+PngImagePlugin.MAX_TEXT_CHUNK = 8 * 1024 * 1024
 # Pillow warns about broken EXIF, odd TIFF tags and the like. Here such files are tolerated and are nobody's news.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
