@@ -176,7 +176,7 @@ def replay(session: Session, delivery: Delivery) -> Delivery:
 
 
 def replay_range(
-    session: Session, endpoint_id: UUID, since: datetime, until: datetime, *, undelivered: bool, limit: int
+    session: Session, endpoint_id: UUID, since: datetime, until: datetime | None, *, undelivered: bool, limit: int
 ) -> int:
     """Send every event of a time range that the endpoint asks for once more; returns how many.
 

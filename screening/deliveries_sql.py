@@ -114,7 +114,7 @@ SELECT v.id, e.id, e.platform_id, coalesce((SELECT max(d.replay) + 1 FROM delive
                                              WHERE d.event_id = v.id AND d.endpoint_id = e.id), 0)
   FROM endpoints e
   JOIN events v ON v.platform_id = e.platform_id
- WHERE e.id = :endpoint AND v.created_at >= :since AND v.created_at < :until
+ WHERE e.id = :endpoint AND v.created_at >= :since AND v.created_at < coalesce(cast(:until AS timestamptz), 'infinity')
    AND (e.types = '{}' OR v.type = ANY(e.types)) AND v.type <> 'webhook.test'
    AND NOT EXISTS (SELECT FROM deliveries d
                     WHERE d.event_id = v.id AND d.endpoint_id = e.id

@@ -2,7 +2,18 @@
 
 from fastapi import APIRouter
 
-from api.routes import feedback, health, legal_hold, policy, reviews, screening_files, screenings, session
+from api.routes import (
+    deliveries,
+    feedback,
+    health,
+    legal_hold,
+    policy,
+    reviews,
+    screening_files,
+    screenings,
+    session,
+    webhook_endpoints,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
@@ -13,4 +24,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     session.router,
     reviews.router,
     policy.router,
+    webhook_endpoints.router,
+    deliveries.router,
 )
