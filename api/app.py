@@ -10,6 +10,7 @@ from starlette.types import Scope
 from api import problems
 from api.body import BodyLimits
 from api.health import Readiness
+from api.pages.routes import ROUTERS as PAGES
 from api.request_log import RequestLog
 from api.routes import ROUTERS
 from api.services import Services
@@ -33,7 +34,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.services = Services.open(settings)
     app.state.readiness = Readiness()
-    for router in ROUTERS:
+    for router in (*ROUTERS, *PAGES):
         app.include_router(router)
     problems.install(app)
     # The last one added is the outermost.

@@ -64,6 +64,11 @@ def ago(value: datetime | None, now: datetime | None = None) -> str:
     return "just now" if seconds >= 0 else "in a moment"
 
 
+def since(value: str | None) -> str:
+    """`ago` for a time as the API writes it (RFC 3339)."""
+    return ago(None if value is None else datetime.fromisoformat(value))
+
+
 def percent(value: float | None, digits: int = 0) -> str:
     """0.123 as "12 %"; a dash for nothing."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
@@ -78,7 +83,7 @@ def moment(value: datetime | None) -> str:
 def _environment() -> Environment:
     made = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     made.globals["static"] = address
-    made.filters.update(ago=ago, percent=percent, moment=moment)
+    made.filters.update(ago=ago, since=since, percent=percent, moment=moment)
     return made
 
 

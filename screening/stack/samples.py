@@ -26,32 +26,36 @@ class Sample:
     path: Path
     label: str  # authentic | fake
 
+    @property
+    def client_ref(self) -> str:
+        """How a later start recognises it."""
+        return f"assay-{self.path.stem}"
+
 
 def bundled() -> list[Sample]:
     """The samples of the package, or none where it carries none."""
     listing = FOLDER / "samples.json"
     if not listing.exists():
         return []
-    return [Sample(FOLDER / row["image"], row["label"]) for row in json.loads(listing.read_text())]
+    return [Sample(FOLDER / row["image"], row["label"]) for row in json.loads(listing.read_text())["samples"]]
 
 
 def submit(client: httpx.Client, sample: Sample) -> str:
-    """Upload one; its id. The idempotency key makes a second start find the first one's screening."""
+    """Upload one; its id."""
     answer = client.post(
         "/v1/screenings",
         files={"image": (sample.path.name, sample.path.read_bytes())},
-        data={"client_ref": f"sample-{sample.path.stem}", "metadata": json.dumps({"known": sample.label})},
+        data={"client_ref": sample.client_ref},
     )
     answer.raise_for_status()
     return str(answer.json()["id"])
 
 
-def screened(client: httpx.Client) -> dict[str, dict[str, Any]]:
-    """Samples that an earlier start already screened, by client_ref."""
-    answer = client.get("/v1/screenings", params={"limit": 200})
-    answer.raise_for_status()
-    rows = answer.json()["data"]
-    return {row["client_ref"]: row for row in rows if (row["client_ref"] or "").startswith("sample-")}
+def screened(client: httpx.Client, sample: Sample) -> dict[str, Any] | None:
+    """What an earlier start found, or None."""
+    answer = client.get("/v1/screenings", params={"client_ref": sample.client_ref, "limit": 1})
+    rows = answer.raise_for_status().json()["data"]
+    return rows[0] if rows else None
 
 
 def wait(

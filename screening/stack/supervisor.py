@@ -38,15 +38,15 @@ class Supervisor:
         self._logs = logs
         self.children: list[Child] = []
 
-    def start(self, name: str, *arguments: str) -> Child:
-        """Start `assay ARGUMENTS` with its output in `<name>.log`."""
-        child = Child(name, arguments, self._spawn(name, arguments))
+    def start(self, name: str, *arguments: str, module: str = "screening") -> Child:
+        """Start `assay ARGUMENTS`, or another module of ours, with its output in `<name>.log`."""
+        command = ["-m", module, *arguments]
+        child = Child(name, command, self._spawn(name, command))
         self.children.append(child)
         return child
 
     def _spawn(self, name: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "screening", *arguments]
-        return start(command, self.log(name), env=self._environment)
+        return start([sys.executable, *arguments], self.log(name), env=self._environment)
 
     def log(self, name: str) -> Path:
         """The log of one process."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 import httpx
@@ -23,6 +24,7 @@ from screening.errors import AssayError
 from screening.stack import demo, samples
 from screening.stack.home import Home, Secrets
 from screening.stack.supervisor import Supervisor
+from screening.webhook_secrets import SecretBox
 
 DEFAULT_PORT = 8000
 READY_SECONDS = 180.0
@@ -68,8 +70,13 @@ def run(home: Home, port: int, *, with_demo: bool) -> None:
         environment = _environment(home, home.secrets(), postgres, redis, url)
         os.environ.update(environment)
         sessions = _migrated(stack, environment["ASSAY_DATABASE_URL"])
-        credentials = demo.credentials(home, sessions, url) if with_demo else None
+        credentials = None
+        if with_demo:
+            credentials = demo.credentials(home, sessions, SecretBox([home.secrets().key]), url)
+            environment["WEBHOOK_SECRET"] = credentials.webhook_secret
         supervisor = stack.enter_context(_processes(environment, home, port))
+        if (receiver := demo.receiver_port(sessions)) is not None and with_demo:
+            supervisor.start("receiver", str(receiver), module="screening.stack.receiver")
         _wait_ready(supervisor, url)
         if credentials is not None:
             _screen_samples(supervisor, credentials)
@@ -146,34 +153,33 @@ def _answers(url: str) -> bool:
 def _screen_samples(supervisor: Supervisor, credentials: demo.Credentials) -> None:
     headers = {"Authorization": f"Bearer {credentials.api_key}"}
     with httpx.Client(base_url=credentials.url, headers=headers, timeout=60) as client:
-        known = samples.screened(client)
-        todo = [s for s in samples.bundled() if f"sample-{s.path.stem}" not in known]
-        ids = [samples.submit(client, sample) for sample in todo]
+        bundled = samples.bundled()
+        earlier = {sample.client_ref: samples.screened(client, sample) for sample in bundled}
+        rows = [row for row in earlier.values() if row is not None]
+        ids = [samples.submit(client, sample) for sample in bundled if earlier[sample.client_ref] is None]
         columns = (TextColumn("Screening the samples"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("samples", total=len(ids))
             for row in samples.wait(client, ids, SAMPLE_SECONDS, supervisor.revive):
                 progress.advance(task)
-                known[row["client_ref"]] = row
-    console.print(_table(list(known.values())))
+                rows.append(row)
+    console.print(_table({sample.client_ref: sample.label for sample in bundled}, rows))
 
 
-def _table(rows: list[dict[str, object]]) -> Table:
+def _table(known: dict[str, str], rows: list[dict[str, Any]]) -> Table:
     table = Table("sample", "known to be", "verdict", "score", "area", box=None)
     for row in sorted(rows, key=lambda r: str(r["client_ref"])):
-        verdict, where, metadata = row["verdict"], row["localization"], row["metadata"]
-        known = metadata.get("known", "") if isinstance(metadata, dict) else ""
-        name = str(row["client_ref"]).removeprefix("sample-")
-        if isinstance(verdict, dict) and isinstance(where, dict):
-            area = f"{where['area_fraction']:.1%}"
-            table.add_row(name, known, verdict["label"], f"{verdict['score']:.2f}", area)
-        else:
-            table.add_row(name, known, str(row["state"]), "", "")
+        name, verdict, where = row["client_ref"], row["verdict"], row["localization"]
+        if verdict is None or where is None:
+            table.add_row(name, known[name], row["state"], "", "")
+            continue
+        area, score = f"{where['area_fraction']:.1%}", f"{verdict['score']:.2f}"
+        table.add_row(name, known[name], verdict["label"], score, area)
     return table
 
 
 def _say_ready(home: Home, url: str, *, demo: bool) -> None:
-    console.print(f"\n[bold green]Assay is ready:[/] {url}  (dashboard and API; documentation at {url}/docs)")
+    console.print(f"\n[bold green]Assay is ready:[/] {url}  (dashboard and API)")
     if demo:
         console.print(f"Demo credentials: {home.demo}  Logs: {home.logs}")
     console.print("Ctrl-C stops everything.")

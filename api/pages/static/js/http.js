@@ -6,6 +6,7 @@ export class Problem extends Error {
     super(document.detail ?? document.title ?? `HTTP ${status}`);
     this.status = status;
     this.code = document.code ?? "unknown";
+    this.errors = document.errors ?? [];
   }
 }
 

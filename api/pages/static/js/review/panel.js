@@ -32,7 +32,7 @@ function verdict(review) {
   const { label, score, probability } = review.verdict;
   const meter = node("div", { className: "meter" }, node("span"));
   meter.dataset.kind = label;
-  meter.firstChild.style.width = percent(score, 1);
+  meter.firstChild.style.width = `${100 * score}%`;
   meter.setAttribute("role", "img");
   meter.setAttribute("aria-label", `Score ${score.toFixed(2)} of 1; decided at 0.5`);
   const numbers = probability === null ? `Score ${score.toFixed(2)}, not calibrated` : `Score ${score.toFixed(2)}, probability ${percent(probability)}`;

@@ -1,0 +1,15 @@
+"""The dashboard's routes, one module a page."""
+
+from fastapi import APIRouter
+
+from api.pages import static_files
+from api.pages.routes import board, review, screenings, settings, sign_in
+
+ROUTERS: tuple[APIRouter, ...] = (
+    static_files.router,
+    sign_in.router,
+    board.router,
+    review.router,
+    screenings.router,
+    settings.router,
+)

@@ -1,0 +1,62 @@
+"""The review page: a shell; what it shows comes from `GET /v1/reviews/{id}`, which alone holds it all."""
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from api.pages import frame
+from api.pages.frame import Viewing
+from api.problems import not_found
+from screening.ids import Prefix, decode
+
+router = frame.router()
+
+KEY_HELP = (
+    ("fake", "Fake"),
+    ("authentic", "Authentic"),
+    ("confirm", "Decide without a reason"),
+    ("mask_wrong", "Mask wrong, verdict right"),
+    ("undo", "Undo the last decision"),
+    ("escalate", "Escalate to a lead"),
+    ("skip", "Skip"),
+    ("reveal", "Hold: reveal the image"),
+    ("hide_mask", "Hold: hide the mask"),
+    ("contour", "Mask as contour"),
+    ("fill", "Mask as fill"),
+    ("heat", "Heat map"),
+    ("opacity_down", "Less opaque"),
+    ("opacity_up", "More opaque"),
+    ("next_region", "Next region"),
+    ("previous_region", "Previous region"),
+    ("loupe", "Loupe at native pixels"),
+    ("brush", "Brush: add to the mask"),
+    ("eraser", "Eraser: take from the mask"),
+    ("help", "These keys"),
+)
+
+
+@router.get("/review")
+async def next_item(
+    request: Request, viewer: Viewing, queue: str | None = None, platform: str | None = None
+) -> Response:
+    """Whatever is next by risk and due time, of one queue if it is named."""
+    return _desk(request, viewer, None, queue, platform)
+
+
+@router.get("/reviews/{review_id}")
+async def one_item(request: Request, viewer: Viewing, review_id: str) -> Response:
+    """This very item."""
+    if decode(Prefix.REVIEW, review_id) is None:
+        raise not_found()
+    return _desk(request, viewer, review_id, None, None)
+
+
+def _desk(
+    request: Request, viewer: Viewing, review_id: str | None, queue: str | None, platform: str | None
+) -> Response:
+    boot = {
+        "review": review_id,
+        "queue": queue,
+        "platform": platform,
+        "settings": viewer.settings.model_dump(mode="json"),
+    }
+    return frame.page(request, viewer, "review.html", boot=boot, key_help=KEY_HELP)
