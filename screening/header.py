@@ -7,6 +7,7 @@ sixty thousand times.
 """
 
 import io
+import logging
 import struct
 import warnings
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ MAX_HEADER_BYTES = 16 * MEBIBYTE  # phones put whole depth maps before the first
 
 # Image generators write their recipe into packed text; Pillow's own limit of 1 MiB refuses real files.
 PngImagePlugin.MAX_TEXT_CHUNK = 8 * MEBIBYTE
+# It logs some damage as errors; whoever uploads a damaged file should not be able to write our log.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 # Pillow only warns between its limit and twice that. For us the limit is the limit.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 # About broken EXIF and odd tags it warns too, which is nobody's news here.

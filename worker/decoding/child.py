@@ -9,6 +9,7 @@ it has closed it or died, so nothing can be left behind, whoever is killed when.
 
 import fcntl
 import json
+import logging
 import mmap
 import os
 import resource
@@ -104,6 +105,7 @@ def _die_with_parent() -> None:
 
 def _keep_codecs_quiet() -> None:
     """Codecs print about damaged files; only Python's own tracebacks go to the log."""
+    logging.disable()
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
