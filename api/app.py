@@ -19,6 +19,7 @@ from screening.settings import MEBIBYTE, Settings
 from screening.settings import settings as environment
 
 MAX_BODY_BYTES = MEBIBYTE  # of anything that is not an upload
+MAX_CORRECTION_BYTES = 8 * MEBIBYTE  # a two-coloured PNG of 50 MP with ragged edges stays below
 FORM_OVERHEAD = 64 * 1024  # boundaries, part headers and text fields around an image
 
 
@@ -57,10 +58,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _body_limit(settings: Settings) -> Callable[[Scope], int]:
-    """Uploads may be large, nothing else."""
+    """Uploads may be large, masks that a reviewer drew less so, nothing else."""
 
     def limit(scope: Scope) -> int:
-        upload = scope["method"] == "POST" and scope["path"] == "/v1/screenings"
-        return settings.max_bytes + FORM_OVERHEAD if upload else MAX_BODY_BYTES
+        if scope["method"] == "POST" and scope["path"] == "/v1/screenings":
+            return settings.max_bytes + FORM_OVERHEAD
+        correction = scope["method"] == "PUT" and scope["path"].endswith("/correction")
+        return MAX_CORRECTION_BYTES if correction else MAX_BODY_BYTES
 
     return limit

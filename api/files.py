@@ -15,13 +15,23 @@ CACHE = {"Cache-Control": "private, no-cache"}
 
 
 async def serve(
-    request: Request, blobs: BlobStore, key: str, *, etag: str, media_type: str, size: int | None = None
+    request: Request,
+    blobs: BlobStore,
+    key: str,
+    *,
+    etag: str,
+    media_type: str,
+    size: int | None = None,
+    through_us: bool = False,
 ) -> Response:
-    """304, 307 or 200. Raises BlobNotFoundError and BlobStoreError before an answer has begun."""
+    """304, 307 or 200; never 307 with `through_us`, for pages that may ask no other host.
+
+    Raises BlobNotFoundError and BlobStoreError before an answer has begun.
+    """
     headers = CACHE | {"ETag": f'"{etag}"'}
     if unchanged(request, etag):
         return Response(status_code=304, headers=headers)
-    url = await run_in_threadpool(blobs.signed_url, key, SIGNED_SECONDS)
+    url = None if through_us else await run_in_threadpool(blobs.signed_url, key, SIGNED_SECONDS)
     if url is not None:
         return RedirectResponse(url, 307, {"Cache-Control": "no-store"})
     chunks = await run_in_threadpool(blobs.stream, key)

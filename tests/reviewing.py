@@ -1,17 +1,20 @@
 """What does a test of reviews need? Actors with roles, and images that wait before people."""
 
 from datetime import timedelta
+from io import BytesIO
 from typing import Any
 from uuid import UUID
 
+from PIL import Image as PillowImage
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from screening import jobs, policies
 from screening.actors import Actor, Grant, Role
+from screening.blobs import open_store
 from screening.ids import uuid7
 from screening.rules import Document
-from screening.tables import Platform, Review
+from screening.tables import Finding, Image, Platform, Review
 from tests.findings import finding, intake
 
 Sessions = sessionmaker[Session]
@@ -40,3 +43,30 @@ def screened(sessions: Sessions, platform: Platform, offset: str = "0", **values
         assert held.screening_id == screening_id
         assert jobs.complete(session, held, finding(held, **values))
         return session.scalars(select(Review.id).where(Review.screening_id == screening_id)).one()
+
+
+def with_files(sessions: Sessions, blob_url: str, review_id: UUID, image: bytes, format: str = "jpeg") -> None:
+    """Put an image, and a mask and a heat map of its size, where a review's finding says they are.
+
+    The left half of the mask is marked.
+    """
+    store = open_store(blob_url)
+    with PillowImage.open(BytesIO(image)) as opened:
+        width, height = opened.size
+    mask = PillowImage.new("L", (width, height), 0)
+    mask.paste(255, (0, 0, width // 2, height))
+    with sessions.begin() as session:
+        screening_id = session.get_one(Review, review_id).screening_id
+        row = session.scalars(select(Image).where(Image.screening_id == screening_id)).one()
+        row.width, row.height, row.format, row.size = width, height, format, len(image)
+        finding = session.get_one(Finding, screening_id)
+        for key in (finding.mask_key, finding.heatmap_key):
+            store.put(key, png(mask))
+        store.put(row.blob_key, image)
+
+
+def png(image: PillowImage.Image) -> bytes:
+    """An image as PNG."""
+    target = BytesIO()
+    image.save(target, "PNG")
+    return target.getvalue()

@@ -18,9 +18,11 @@ from screening import api_keys, platforms
 from screening.actors import Role
 from screening.api_keys import Scope
 from screening.ids import Prefix, encode
+from screening.settings import Settings
 from screening.tables import Event, Platform, Review, Reviewer
+from tests import pictures
 from tests.browsing import Browser, browser, reviewer
-from tests.reviewing import policy, screened
+from tests.reviewing import policy, screened, with_files
 
 Sessions = sessionmaker[Session]
 DOCUMENT: dict[str, Any] = {"rules": []}
@@ -42,6 +44,13 @@ ROWS = (
     Row("GET", "/v1/reviews", Role.REVIEWER),
     Row("POST", "/v1/reviews/claim", Role.REVIEWER, {}),
     Row("GET", "/v1/reviews/{id}", Role.REVIEWER),
+    Row("GET", "/v1/reviews/{id}/image", Role.REVIEWER),
+    Row("GET", "/v1/reviews/{id}/mask", Role.REVIEWER),
+    Row("GET", "/v1/reviews/{id}/heatmap", Role.REVIEWER),
+    Row("GET", "/v1/reviews/{id}/ela", Role.REVIEWER),
+    Row("GET", "/v1/reviews/{id}/thumbnail", Role.REVIEWER),
+    Row("GET", "/v1/reviews/{id}/corrections/0", Role.REVIEWER),
+    Row("PUT", "/v1/reviews/{id}/correction", Role.REVIEWER),
     Row("POST", "/v1/reviews/{id}/claim", Role.REVIEWER, {}),
     Row("POST", "/v1/reviews/{id}/extend", Role.REVIEWER, {"lease_token": "x"}),
     Row("POST", "/v1/reviews/{id}/release", Role.REVIEWER, {"lease_token": "x"}),
@@ -62,13 +71,16 @@ ROWS = (
     Row("GET", "/v1/policy/kill-switch", Role.REVIEWER),
     Row("PUT", "/v1/policy/kill-switch", Role.ADMIN, {"engaged": True}),
 )
+ABSENT = {("GET", "/v1/policy/shadow"), ("GET", "/v1/reviews/{id}/corrections/0")}  # nothing there as yet
 ACTED_ON = {"reviews", "policy", "goldens", "quality", "audit"}
 
 
 @pytest.fixture
-def review_id(sessions: Sessions, platform: Platform) -> str:
+def review_id(sessions: Sessions, platform: Platform, settings: Settings) -> str:
     policy(sessions, platform)
-    return encode(Prefix.REVIEW, screened(sessions, platform))
+    made = screened(sessions, platform)
+    with_files(sessions, settings.blob_url, made, pictures.jpeg(64, 48))
+    return encode(Prefix.REVIEW, made)
 
 
 @asynccontextmanager
@@ -87,7 +99,7 @@ async def send(page: Browser, row: Row, review_id: str, platform: Platform, **op
     if row.path.endswith("reviews/claim"):
         body = {"platform": encode(Prefix.PLATFORM, platform.id)}
     if row.method == "PUT" and "headers" not in options:
-        options["headers"] = {"X-CSRF-Token": page.csrf, "If-Match": '"1"'}
+        options["headers"] = {"X-CSRF-Token": page.csrf, "If-Match": '"1"', "X-Lease-Token": "x"}
     return await page.send(row.method, path, json=body, **options)
 
 
@@ -111,7 +123,7 @@ async def test_each_role_does_what_it_may_and_no_more(
         for row in ROWS:
             answer = await send(page, row, review_id, platform)
             if role.includes(row.least):
-                expected = {404} if row.path.endswith("shadow") and row.method == "GET" else {200, 204, 409, 412}
+                expected = {404} if (row.method, row.path) in ABSENT else {200, 204, 409, 412}
                 assert answer.status_code in expected, (row, answer.text)
             else:
                 assert (answer.status_code, answer.json()["code"]) == (403, "role_too_small"), row
@@ -154,7 +166,7 @@ async def test_a_key_acts_by_its_scopes_and_needs_no_csrf_token(
         key = api_keys.create(session, platform.id, frozenset(scopes))
     async with browser(app) as page:
         for row in ROWS:
-            headers = {"Authorization": f"Bearer {key}", "If-Match": '"1"'}
+            headers = {"Authorization": f"Bearer {key}", "If-Match": '"1"', "X-Lease-Token": "x"}
             answer = await send(page, row, review_id, platform, headers=headers)
             assert (answer.status_code == 403) == (not role.includes(row.least)), (row, answer.text)
 
@@ -273,7 +285,7 @@ async def test_a_policy_is_replaced_only_by_who_has_read_it(
     stale = await client.put("/v1/policy", json=document, headers={"If-Match": first.headers["etag"]})
     assert (stale.status_code, stale.json()["code"]) == (412, "stale_policy")
     for wrong in ({"rules": [{"name": "x", "outcome": "explode"}]}, {"rules": [], "text": "a\0b"}):
-        answer = await client.put("/v1/policy", json=wrong, headers={"If-Match": '"1"'})
+        answer = await client.put("/v1/policy", json=wrong, headers={"If-Match": '"1"', "X-Lease-Token": "x"})
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
