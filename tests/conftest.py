@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from hypothesis import settings as property_settings
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
@@ -24,6 +25,11 @@ from screening.tables import Platform
 
 SEED = int(os.environ.get("ASSAY_TEST_SEED", random.SystemRandom().randrange(2**32)))
 FIXTURES = Path(__file__).parent / "fixtures"
+
+# A busy machine must not fail a property; a failure prints the blob that repeats it.
+property_settings.register_profile("assay", deadline=None, print_blob=True)
+property_settings.register_profile("soak", parent=property_settings.get_profile("assay"), max_examples=1000)
+property_settings.load_profile("soak" if os.environ.get("ASSAY_SOAK") else "assay")
 
 
 def pytest_report_header() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -181,7 +181,6 @@ def error_by_bins(images: MeasuredImages) -> float:
     return math.fsum(gaps) / len(images)
 
 
-@settings(max_examples=100, deadline=None)
 @given(tables())
 def test_every_metric_agrees_with_its_textbook_definition(images: MeasuredImages) -> None:
     expected = by_definition(images)
