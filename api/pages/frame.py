@@ -14,6 +14,7 @@ from api.pages.templating import navigation, render
 from api.problems import NOT_FOUND, Problem
 from api.reviewer_auth import Viewer
 from screening.actors import NotGrantedError, Role, RoleTooSmallError
+from screening.ids import Prefix, encode
 
 
 class SignInNeededError(Exception):
@@ -80,6 +81,18 @@ def page(request: Request, viewer: Viewer, template: str, **context: Any) -> HTM
         may_administer=bool(viewer.actor.platforms(Role.ADMIN)),
         **context,
     )
+
+
+def platforms(viewer: Viewer, role: Role = Role.REVIEWER) -> dict[str, str]:
+    """Names by public id of the platforms on which the viewer has at least this role."""
+    return {encode(Prefix.PLATFORM, id): viewer.platforms[id] for id in viewer.actor.platforms(role)}
+
+
+def first(names: dict[str, str]) -> str:
+    """The platform that a page shows unless another is named. Raises NotGrantedError where there is none."""
+    if not names:
+        raise NotGrantedError("There is nothing here for you.")
+    return next(iter(names))
 
 
 def local(target: str | None) -> str:

@@ -46,7 +46,8 @@ def _stop_on_signal(number: int, _frame: FrameType | None) -> None:
 @click.option("--no-demo", is_flag=True, help="No demo platform, no samples.")
 def up(port: int, data_dir: Path | None, no_demo: bool) -> None:
     """Start everything on this machine: PostgreSQL, Redis, API, workers, sweeper. Ctrl-C stops it all."""
-    signal.signal(signal.SIGTERM, _stop_on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, _stop_on_signal)
     home = Home(data_dir or Path(".assay"), chosen=data_dir is not None)
     try:
         run(home, port or _default_port(), with_demo=not no_demo)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from api.pages import static_files
-from api.pages.routes import board, review, screenings, settings, sign_in
+from api.pages.routes import board, policy, review, screenings, settings, sign_in, webhooks
 
 ROUTERS: tuple[APIRouter, ...] = (
     static_files.router,
@@ -11,5 +11,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     board.router,
     review.router,
     screenings.router,
+    policy.router,
+    webhooks.router,
     settings.router,
 )

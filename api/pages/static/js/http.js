@@ -25,8 +25,8 @@ export async function get(path, signal) {
 }
 
 /** Send JSON with a method that changes something; resolves to the answer, or null for 204. */
-export async function send(method, path, body = {}, { keepalive = false } = {}) {
-  const headers = { "Content-Type": "application/json", "X-CSRF-Token": token() };
+export async function send(method, path, body = {}, { keepalive = false, headers: further = {} } = {}) {
+  const headers = { "Content-Type": "application/json", "X-CSRF-Token": token(), ...further };
   const response = await checked(await fetch(path, { method, headers, body: JSON.stringify(body), keepalive }));
   return response.status === 204 ? null : response.json();
 }
