@@ -88,6 +88,7 @@ class Run:
     workers: int = 2
     threads: int | None = None
     validation_pictures: int = 160
+    calibration_pictures: int = 0  # held-back pictures that fit calibration and guard at the end; 0 leaves both out
     save_minutes: float = 4.0
     high_pass_start: bool = False
     recipe: Recipe = field(default_factory=Recipe)

@@ -24,6 +24,7 @@ from worker.defakerone.manifest import read_manifest
 from worker.defakerone.preprocessing import normalise
 from worker.defakerone.samples import check_files
 from worker.defakerone.training.batches import Collate, ManifestSource, Source, TraceSource, Views, batches
+from worker.defakerone.training.calibrate import calibrated
 from worker.defakerone.training.forgery.corpus import default_cache
 from worker.defakerone.training.forgery.photos import PhotoLibrary, split_of
 from worker.defakerone.training.forgery.synthesis import Synthesizer
@@ -37,7 +38,7 @@ from worker.defakerone.training.settings import Run, SettingsError, Stage
 from worker.defakerone.training.validation import validate
 
 log = structlog.get_logger()
-VALIDATION_SEED = 4242
+VALIDATION_SEED, CALIBRATION_SEED = 4242, 7171
 LOG_EVERY = 25
 
 
@@ -82,7 +83,19 @@ class Trainer:
                 self.position = Position(stage=number, pictures=self.position.pictures)
             self._train_stage(self.run.stages[number], resumed)
             resumed = None
+        if self.run.calibration_pictures:
+            self._calibrate()
         return self.folder / "checkpoint"
+
+    def _calibrate(self) -> None:
+        """Fit calibration and guard on held-back forgeries that neither training nor early stopping has seen."""
+        library = PhotoLibrary(_given(self.run.photos), "validation", self.run.cache or default_cache())
+        pictures = Synthesizer(library, CALIBRATION_SEED, self.run.recipe)
+        samples = (pictures.draw(number) for number in range(self.run.calibration_pictures))
+        model = DeFakerOne.from_pretrained(self.folder / "checkpoint", self.device)
+        calibrated_model, report = calibrated(model, samples)
+        self._note(calibration=report)
+        calibrated_model.save_pretrained(self.folder / "checkpoint")
 
     def _train_stage(self, stage: Stage, resumed: dict[str, Any] | None) -> None:
         torch.manual_seed(self.run.seed + self.position.stage)
