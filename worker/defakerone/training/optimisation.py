@@ -47,12 +47,15 @@ def choose_parameters(objective: Objective, stage: Stage) -> dict[str, Tensor]:
     return {name: p for name, p in objective.named_parameters() if p.requires_grad}
 
 
-def rate_at(stage: Stage, step: int) -> float:
-    """Share of the peak rate before update `step` (0-based): linear warm-up, then cosine to 2 %."""
+def rate_at(stage: Stage, step: int, elapsed: float = 0.0) -> float:
+    """Share of the peak rate before update `step` (0-based): linear warm-up, then cosine to 2 %.
+
+    `elapsed` is the share of the stage's minutes that has passed, for stages that end by the clock.
+    """
     warm = max(1, round(stage.warmup * stage.steps))
     if step < warm:
         return (step + 1) / warm
-    progress = (step - warm) / max(1, stage.steps - warm)
+    progress = max(elapsed, (step - warm) / max(1, stage.steps - warm))
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
@@ -85,14 +88,14 @@ class MasterWeights:
                 groups.append({"params": chosen, "weight_decay": decay, "lr": peak, "peak": peak})
         return [group for group in groups if group["params"]]
 
-    def step(self) -> float:
+    def step(self, elapsed: float = 0.0) -> float:
         """Move by the live gradients and say how long they were; a step with infinite ones is skipped."""
         for name, parameter in self.live.items():
             self.masters[name].grad = None if parameter.grad is None else parameter.grad.float()
             parameter.grad = None
         length = float(nn.utils.clip_grad_norm_(self.masters.values(), self.stage.clip))
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * rate_at(self.stage, self.steps)
+            group["lr"] = group["peak"] * rate_at(self.stage, self.steps, elapsed)
         if math.isfinite(length):
             self.optimizer.step()
         self.steps += 1

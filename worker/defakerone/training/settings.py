@@ -36,6 +36,7 @@ class Stage:
     source: Source = "forgeries"
     parts: tuple[str, ...] = PARTS
     steps: int = 1000
+    minutes: float = 0.0  # ends the stage, and its decay, by the clock where that comes first; 0 never
     batch: int = 2
     accumulate: int = 1
     views: int = 1  # rows drawn from one synthesised picture, to spread its cost

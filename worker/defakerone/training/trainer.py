@@ -40,6 +40,8 @@ from worker.defakerone.training.validation import validate
 log = structlog.get_logger()
 VALIDATION_SEED, CALIBRATION_SEED = 4242, 7171
 LOG_EVERY = 25
+PIECE_BYTES = 15_000_000
+"""Largest file of a checkpoint: what the repository takes in one file, with room to spare."""
 
 
 class TrainingError(RuntimeError):
@@ -95,7 +97,7 @@ class Trainer:
         model = DeFakerOne.from_pretrained(self.folder / "checkpoint", self.device)
         calibrated_model, report = calibrated(model, samples)
         self._note(calibration=report)
-        calibrated_model.save_pretrained(self.folder / "checkpoint")
+        calibrated_model.save_pretrained(self.folder / "checkpoint", max_shard_bytes=PIECE_BYTES)
 
     def _train_stage(self, stage: Stage, resumed: dict[str, Any] | None) -> None:
         torch.manual_seed(self.run.seed + self.position.stage)
@@ -121,22 +123,25 @@ class Trainer:
         wrapped.train()
         stream = iter(self._loader(stage, "train", self.position.step * stage.accumulate))
         sums: dict[str, float] = {}
-        began = saved = time.monotonic()
+        began = saved = started = time.monotonic()
         ranks = self.accelerator.num_processes
-        while self.position.step < stage.steps:
+        elapsed = 0.0
+        while self.position.step < stage.steps and elapsed < 1:
             for _ in range(stage.accumulate):
                 result: Result = wrapped(next(stream).to(self.device))
                 self._refuse_nan(result)
                 self.accelerator.backward(result.loss / stage.accumulate)
                 for name, term in result.terms.items():
                     sums[name] = sums.get(name, 0.0) + float(term)
-            length = weights.step()
+            length = weights.step(elapsed)
+            elapsed = (time.monotonic() - started) / 60 / stage.minutes if stage.minutes else 0.0
             self.position.step += 1
             self.position.pictures += stage.batch * stage.accumulate * ranks
             if self.position.step % LOG_EVERY == 0:
                 self._note_terms(stage, sums, length, time.monotonic() - began)
                 sums, began = {}, time.monotonic()
-            if self.position.step % stage.validate_every == 0 or self.position.step == stage.steps:
+            last = self.position.step == stage.steps or elapsed >= 1
+            if self.position.step % stage.validate_every == 0 or last:
                 if self._validate(stage, objective, weights):
                     break
                 self._save(weights)
@@ -252,7 +257,7 @@ class Trainer:
         trained = {"run": self.run.name, "pictures": self.position.pictures, "seed": self.run.seed}
         self.model.metadata = replace(self.model.metadata, name=self.run.name, training=trained)
         try:
-            self.model.save_pretrained(where)
+            self.model.save_pretrained(where, max_shard_bytes=PIECE_BYTES)
         except OSError as error:
             raise TrainingError(f"{where}: cannot be written: {error.strerror or error}") from error
 
