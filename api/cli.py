@@ -1,9 +1,11 @@
 """How is the API run? `assay api`: uvicorn with our app, behind a proxy or not, with one process or several."""
 
 import os
+import signal
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -31,12 +33,18 @@ def api(host: str, port: int, workers: int, trusted_proxies: str) -> None:
     chosen = settings()
     logs.configure(chosen)
     _check(chosen)
+    # uvicorn shuts down in peace and then raises the signal again: an asked-for end is a success, and ours to tidy up.
+    signal.signal(signal.SIGTERM, _end)
     with ExitStack() as stack:
         if workers > 1:  # each process counts for itself; the folder is where the counts meet
             os.environ[MULTIPROCESS] = stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-metrics-"))
         if chosen.metrics_port:
             _serve_metrics(chosen)
         _serve(host, port, workers, trusted_proxies)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _check(chosen: Settings) -> None:

@@ -4,6 +4,7 @@ The API publishes by task name and never imports the worker. Publishing is best 
 seconds, because the sweeper rings again for whatever is due.
 """
 
+import time
 from enum import StrEnum
 from uuid import UUID
 
@@ -15,6 +16,9 @@ from redis.exceptions import RedisError
 from screening.ids import Prefix, encode
 
 logger = structlog.get_logger(__name__)
+
+# Seconds without a try after a failed one: a Redis that is away, or worse, hangs, costs one time-out in this span.
+SILENCE = 2.0
 
 
 class Queue(StrEnum):
@@ -35,6 +39,8 @@ class Task(StrEnum):
 
 class Doorbell:
     """Publishes wake-ups. One a process; thread-safe; connects on first use."""
+
+    _silent_until = float("-inf")
 
     def __init__(self, redis_url: str) -> None:
         self._app = Celery("assay-doorbell", broker=redis_url, set_as_current=False)
@@ -58,9 +64,12 @@ class Doorbell:
         return self._ring(Task.PURGE, Queue.MAINTENANCE)
 
     def _ring(self, task: Task, queue: Queue, *args: str) -> bool:
+        if time.monotonic() < self._silent_until:
+            return False
         try:
             self._app.send_task(task.value, args=args, queue=queue.value, retry=False, ignore_result=True)
         except (OperationalError, RedisError, OSError) as error:
+            self._silent_until = time.monotonic() + SILENCE
             logger.warning("doorbell.silent", task=task.value, error=type(error).__name__)
             return False
         return True

@@ -22,6 +22,7 @@ from screening.embedded import EmbeddedPostgres, EmbeddedRedis
 from screening.ids import uuid7
 from screening.settings import Settings
 from screening.tables import Platform
+from tests.server import ApiServer
 
 SEED = int(os.environ.get("ASSAY_TEST_SEED", random.SystemRandom().randrange(2**32)))
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -156,3 +157,11 @@ async def client(app: FastAPI, api_key: str) -> AsyncIterator[httpx.AsyncClient]
         transport=httpx.ASGITransport(app), base_url="http://testserver", headers={"Authorization": f"Bearer {api_key}"}
     ) as made:
         yield made
+
+
+@pytest.fixture
+def server(settings: Settings, tmp_path: Path) -> Iterator[ApiServer]:
+    """The API in a process of its own, with small limits on time."""
+    made = ApiServer(settings, tmp_path, ASSAY_BODY_SECONDS="3").start()
+    yield made
+    made.stop()
