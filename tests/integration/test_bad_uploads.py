@@ -234,7 +234,7 @@ async def test_idempotency_keys_that_are_none_are_refused(client: httpx.AsyncCli
     answer = await client.post(
         URL,
         files={"image": ("a", pictures.jpeg())},
-        headers={"Idempotency-Key": key.encode()},  # type: ignore[dict-item]
+        headers=[(b"Idempotency-Key", key.encode())],
     )
     assert_problem(answer, 400, "malformed_request")
 
