@@ -234,6 +234,8 @@ def test_the_best_single_threshold_is_the_one_of_the_mean_curve() -> None:
     rising = np.where((THRESHOLDS >= 0.3) & (THRESHOLDS <= 0.5), 0.8, 0.4)
     assert best_threshold(table_of_curves(rising[None])) == pytest.approx(77 / 256)
     assert best_threshold(table_of_curves(np.full((1, 257), np.nan))) is None
+    flat = np.random.default_rng(0).random((82, 1)).repeat(257, axis=1)
+    assert best_threshold(table_of_curves(flat)) == 0.0
 
 
 def table_of_curves(curves: np.ndarray[Any, Any]) -> MeasuredImages:
@@ -303,3 +305,7 @@ def test_a_metric_that_rests_on_one_scene_of_many_gets_no_interval() -> None:
     estimates = estimate_metrics(images, name="a", seed=9, draws=200)
     assert estimates["pixel_f1"] == Estimate(0.25, None, None, 1)
     assert estimates["image_auc"].low is not None
+    images.truth[:] = np.arange(40) == 3
+    estimates = estimate_metrics(images, name="a", seed=9, draws=200)
+    assert (estimates["image_auc"].low, estimates["balanced_accuracy"].low) == (None, None)
+    assert estimates["accuracy"].low is not None

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from worker.defakerone.evaluation.metrics import METRICS, Floats, MeasuredImages, counted_images
+from worker.defakerone.evaluation.metrics import METRICS, TWO_CLASSES, Floats, MeasuredImages, counted_images
 
 Statistic = Callable[[MeasuredImages, Floats], Floats]
 """Gives (metrics, draws), in the order of METRICS, from a table and weights (draws, n)."""
@@ -52,8 +51,8 @@ def estimate(
     drawn = [statistic(images, weights) for weights in draw_weights(images, name=name, seed=seed, draws=draws)]
     samples = np.concatenate(drawn, axis=1)
     return {
-        metric: _estimate(value, draws_of_metric, images, counted_images(metric, images))
-        for metric, value, draws_of_metric in zip(METRICS, values, samples, strict=True)
+        metric: _estimate(value, drawn_values, int(counted_images(metric, images).sum()), _scenes(metric, images))
+        for metric, value, drawn_values in zip(METRICS, values, samples, strict=True)
     }
 
 
@@ -98,12 +97,18 @@ def _scenes_by_data_set(images: MeasuredImages, scene_of: np.ndarray, scenes: in
     return [np.flatnonzero(data_set_of_scene == code) for code in np.unique(images.data_set)]
 
 
-def _estimate(value: float, samples: Floats, images: MeasuredImages, counted: NDArray[np.bool_]) -> Estimate:
-    n = int(counted.sum())
+def _scenes(metric: str, images: MeasuredImages) -> int:
+    """How many scenes a metric rests on; for one that sets two classes against each other, those of the smaller."""
+    counted = counted_images(metric, images)
+    classes = [counted & images.truth, counted & ~images.truth] if metric in TWO_CLASSES else [counted]
+    return min(len(np.unique(images.scene[rows])) for rows in classes)
+
+
+def _estimate(value: float, samples: Floats, n: int, scenes: int) -> Estimate:
     if np.isnan(value):
         return Estimate(None, None, None, n)
     defined = samples[~np.isnan(samples)]
-    if len(np.unique(images.scene[counted])) < 2 or len(defined) < max(2, DEFINED_SHARE * len(samples)):
+    if scenes < 2 or len(defined) < max(2, DEFINED_SHARE * len(samples)):
         return Estimate(float(value), None, None, n)
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(value), float(low), float(high), n)

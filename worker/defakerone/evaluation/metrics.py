@@ -20,6 +20,11 @@ Floats = NDArray[np.float64]
 DECISION_THRESHOLD = 0.5
 """An image is called fake from this score on (the paper's fixed threshold)."""
 
+ROUNDING = 1e-12
+"""Means that differ by less are equal: sums of the same values may round differently."""
+TWO_CLASSES = ("image_auc", "image_auc_pooled", "balanced_accuracy")
+"""Metrics that set fakes against authentic images, and so rest on both."""
+
 
 @dataclass(frozen=True, slots=True)
 class MeasuredImages:
@@ -192,7 +197,9 @@ def mean_f1_curve(images: MeasuredImages, weights: Floats) -> Floats:
 def best_threshold(images: MeasuredImages) -> float | None:
     """The one threshold that gives the largest mean pixel F1, the lowest among equals; None without masks."""
     curve = mean_f1_curve(images, np.ones((1, len(images))))[0]
-    return None if np.isnan(curve).any() else float(THRESHOLDS[int(curve.argmax())])
+    if np.isnan(curve).any():
+        return None
+    return float(THRESHOLDS[int((curve >= curve.max() - ROUNDING).argmax())])
 
 
 def _concordance(images: MeasuredImages, weights: Floats) -> tuple[Floats, Floats]:
