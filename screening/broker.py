@@ -35,6 +35,7 @@ class Task(StrEnum):
     SCREEN = "assay.screen"
     DELIVER = "assay.deliver"
     PURGE = "assay.purge"
+    SWEEP_BLOBS = "assay.sweep_blobs"
 
 
 class Doorbell:
@@ -62,6 +63,10 @@ class Doorbell:
     def ring_purge(self) -> bool:
         """Wake an io worker: retention has work."""
         return self._ring(Task.PURGE, Queue.MAINTENANCE)
+
+    def ring_blob_sweep(self) -> bool:
+        """Wake an io worker: it is time to look for blobs that nobody owns."""
+        return self._ring(Task.SWEEP_BLOBS, Queue.MAINTENANCE)
 
     def _ring(self, task: Task, queue: Queue, *args: str) -> bool:
         if time.monotonic() < self._silent_until:

@@ -27,6 +27,7 @@ AT_ONCE = 1_000  # rows a statement
 # One bell sets off a drain of everything due, so more bells than workers are only noise.
 MOST_BELLS = 16
 DAILY = 3600.0  # seconds between looks at what days decide: retention, old idempotency keys
+BLOB_SWEEP = 24  # of those looks; listing a whole blob store is not free
 
 TRY_LOCK = text("SELECT pg_try_advisory_lock(:family, :which)")
 EXPIRE_IDEMPOTENCY = text(
@@ -51,6 +52,7 @@ class Sweeper:
         self._settings = settings
         self._ended = threading.Event()
         self._next_daily = 0.0
+        self._looks = 0
 
     def stop(self) -> None:
         """End after the sweep that is under way; safe in a signal handler."""
@@ -115,3 +117,6 @@ class Sweeper:
             due = retention.due(session)
         if due:
             self._doorbell.ring_purge()
+        self._looks += 1
+        if self._looks % BLOB_SWEEP == 1:
+            self._doorbell.ring_blob_sweep()

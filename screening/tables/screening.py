@@ -52,6 +52,7 @@ class Screening(Base):
         Index("ix_screenings_queued", "platform_id", "rank", postgresql_where=text("state = 'queued' and not alone")),
         Index("ix_screenings_alone", "rank", postgresql_where=text("state = 'queued' and alone")),
         Index("ix_screenings_running", "due_at", postgresql_where=text("state = 'running'")),
+        Index("ix_screenings_unpurged", "id", postgresql_where=text("erased_at is not null and purged_at is null")),
         Index("ix_screenings_live", "due_at", postgresql_where=text("state = 'queued'")),
         # For lists by state. Almost every row has succeeded, and those the index above walks well enough.
         Index(
@@ -85,6 +86,7 @@ class Screening(Base):
     error_detail: Mapped[str | None]
     error_retryable: Mapped[bool | None]
     erased_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]  # when the bytes of an erased screening were known to be gone
 
     submission: Mapped["Submission"] = relationship(lazy="raise")
     image: Mapped["Image | None"] = relationship(lazy="raise")
