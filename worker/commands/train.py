@@ -30,7 +30,7 @@ def train(config: str, out: Path, **options: object) -> None:
 
     try:
         if options["start"] is not None:
-            options["preset"] = ""
+            options |= {"preset": "", "high_pass_start": False}
         checkpoint = Trainer(read_run(config, options), out).train()
     except (SettingsError, TrainingError, PhotoError, ManifestError, DetectorError) as error:
         raise click.ClickException(str(error)) from error

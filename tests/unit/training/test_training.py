@@ -1,10 +1,8 @@
 """Training: it learns, it resumes along the same curve, and it refuses bad data by name."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -21,31 +19,6 @@ from worker.defakerone.training.trainer import Trainer, TrainingError, write_who
 
 TOKENIZER = Path(__file__).parents[2] / "fixtures" / "defakerone" / "checkpoint"
 SEED = 7
-
-
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
-    """Eight pictures, four with a noisy square; the same eight train and validate, so that fitting them shows."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    rows = []
-    for number in range(8):
-        rng = np.random.default_rng((SEED, number))
-        pixels = np.full((128, 128, 3), 120, np.uint8) + rng.integers(0, 8, (128, 128, 1), dtype=np.uint8)
-        mask = np.zeros((128, 128), np.uint8)
-        fake = number % 2 == 1
-        if fake:
-            left, top = (int(v) for v in rng.integers(8, 64, 2))
-            mask[top : top + 48, left : left + 48] = 255
-            pixels[mask > 0] = rng.integers(0, 255, (int((mask > 0).sum()), 3), dtype=np.uint8)
-            Image.fromarray(mask).save(folder / f"m{number}.png")
-        Image.fromarray(pixels).save(folder / f"i{number}.png")
-        row = {"image": f"i{number}.png", "mask": f"m{number}.png" if fake else None, "domain": "nature"}
-        label = {"label": "fake" if fake else "real", "operation": "splice" if fake else "none"}
-        rows += [{"id": f"{split}{number}", "split": split, **row, **label} for split in ("train", "validation")]
-    path = folder / "manifest.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    return path
 
 
 def _run(manifest: Path, **changes: object) -> Run:

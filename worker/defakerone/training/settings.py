@@ -92,6 +92,9 @@ class Run:
     calibration_pictures: int = 0  # held-back pictures that fit calibration and guard at the end; 0 leaves both out
     save_minutes: float = 4.0
     high_pass_start: bool = False
+    limit: int = 0  # train on so many photos or entries only, always the same ones; 0: on all
+    domains: tuple[str, ...] = ()  # train on these domains of a manifest only; all by default
+    max_tiles: int | None = None  # another number of tiles than the model's own
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:

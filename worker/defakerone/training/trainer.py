@@ -9,6 +9,7 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,15 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
-from worker.defakerone.config import PRESETS
+from worker.defakerone.config import PRESETS, DeFakerOneConfig
 from worker.defakerone.detector import DeFakerOne
-from worker.defakerone.manifest import read_manifest
+from worker.defakerone.manifest import Entry, read_manifest
 from worker.defakerone.preprocessing import normalise
 from worker.defakerone.samples import check_files
 from worker.defakerone.training.batches import Collate, ManifestSource, Source, TraceSource, Views, batches
 from worker.defakerone.training.calibrate import calibrated
 from worker.defakerone.training.forgery.corpus import default_cache
-from worker.defakerone.training.forgery.photos import PhotoLibrary, split_of
+from worker.defakerone.training.forgery.photos import PhotoLibrary, split_of, stable_order
 from worker.defakerone.training.forgery.synthesis import Synthesizer
 from worker.defakerone.training.initialisation import start_forensic
 from worker.defakerone.training.lora import merge_adapters
@@ -40,6 +41,7 @@ from worker.defakerone.training.validation import validate
 log = structlog.get_logger()
 VALIDATION_SEED, CALIBRATION_SEED = 4242, 7171
 LOG_EVERY = 25
+TOKENIZER = Path(str(files("worker.defakerone"))) / "weights"  # the bundled checkpoint's own vocabulary
 PIECE_BYTES = 15_000_000
 """Largest file of a checkpoint: what the repository takes in one file, with room to spare."""
 
@@ -186,9 +188,14 @@ class Trainer:
     def _open_source(self, stage: Stage, split: str, seed: int) -> Source:
         if stage.source == "manifest":
             entries = [e for e in read_manifest(_given(self.run.manifest)) if split_of(e) == split]
+            if split == "train":
+                entries = _limited(
+                    [e for e in entries if not self.run.domains or e.domain in self.run.domains], self.run
+                )
             check_files(entries)
             return ManifestSource(entries, seed)
-        library = PhotoLibrary(_given(self.run.photos), split, self.run.cache or default_cache())
+        limit = self.run.limit if split == "train" else 0
+        library = PhotoLibrary(_given(self.run.photos), split, self.run.cache or default_cache(), limit=limit)
         if stage.source == "traces":
             tile = self.model.config.vision.image_size
             side = (stage.square or self.model.config.grounding.image_size) if stage.branch == "mask" else tile
@@ -276,10 +283,21 @@ class Trainer:
 def build_model(run: Run) -> DeFakerOne:
     """Load the checkpoint to start from, or build a preset with random weights."""
     if run.start is not None:
-        return DeFakerOne.from_pretrained(run.start)
+        model = DeFakerOne.from_pretrained(run.start)
+        model.config = model.network.config = _tiled(model.config, run)
+        return model
     if run.preset not in PRESETS:
         raise SettingsError(f"preset {run.preset!r} is unknown; there are {', '.join(sorted(PRESETS))}")
-    return DeFakerOne.from_config(PRESETS[run.preset], _given(run.tokenizer), seed=run.seed)
+    config = _tiled(PRESETS[run.preset], run)
+    return DeFakerOne.from_config(config, run.tokenizer or TOKENIZER, seed=run.seed)
+
+
+def _tiled(config: DeFakerOneConfig, run: Run) -> DeFakerOneConfig:
+    return config if run.max_tiles is None else replace(config, max_tiles=run.max_tiles)
+
+
+def _limited(entries: list[Entry], run: Run) -> list[Entry]:
+    return sorted(entries, key=lambda entry: stable_order(entry.id))[: run.limit or None]
 
 
 def write_whole(path: Path, state: dict[str, Any]) -> None:

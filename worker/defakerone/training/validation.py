@@ -24,12 +24,14 @@ class Scores:
         self.pixel_f1: dict[str, list[float]] = defaultdict(list)
         self.pixel_auc: list[float] = []
         self.fake: list[bool] = []
+        self.domains: list[str] = []
         self.verdicts: list[float] = []
         self.peaks: list[float] = []
 
     def add(self, batch: Batch, result: Result) -> None:
         """Read one batch."""
         self.fake += batch.fake.bool().tolist()
+        self.domains += [domain for domain, _ in batch.kinds]
         if result.verdicts is not None:
             self.verdicts += result.verdicts.float().tolist()
         if result.masks is not None and batch.targets is not None and batch.supervised is not None:
@@ -58,8 +60,15 @@ class Scores:
         for name, values in (("image_auc", self.verdicts), ("image_auc_mask", self.peaks)):
             if len(values) == len(labels) and labels.any() and not labels.all():
                 found[name] = area(np.array(values), labels)
+        if len(self.verdicts) == len(labels):
+            found |= self._by_domain(labels)
         followed = [found[name] for name in ("pixel_f1", "pixel_auc", "image_auc") if name in found]
         return found | {"score": float(np.mean(followed)) if followed else 0.0, "pictures": float(len(labels))}
+
+    def _by_domain(self, labels: npt.NDArray[Any]) -> dict[str, float]:
+        domains, scores = np.array(self.domains), np.array(self.verdicts)
+        areas = {domain: area(scores[domains == domain], labels[domains == domain]) for domain in sorted(set(domains))}
+        return {f"image_auc_{domain}": value for domain, value in areas.items() if not np.isnan(value)}
 
 
 def area(scores: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:

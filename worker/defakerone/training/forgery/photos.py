@@ -22,6 +22,7 @@ from worker.defakerone.samples import check_files
 Pixels = npt.NDArray[Any]
 """RGB pixels, (height, width, 3)."""
 
+DOMAINS = ("nature", "document")
 VALIDATION_PERCENT = 15
 SPLIT_SALT = "assay-4:"  # chosen once, so that every kind of photo has some on the validation side
 
@@ -73,6 +74,11 @@ def split_of(entry: Entry) -> str:
     source = camera or str(entry.group or entry.extra.get("source_path") or entry.id)
     bucket = int(hashlib.sha256((SPLIT_SALT + source).encode()).hexdigest(), 16) % 100
     return "validation" if bucket < VALIDATION_PERCENT else "train"
+
+
+def stable_order(name: str) -> str:
+    """Order names at random, but always the same way: smaller subsets lie inside larger ones."""
+    return hashlib.sha256((SPLIT_SALT + name).encode()).hexdigest()
 
 
 def decode_upright(path: Path) -> Pixels:
@@ -129,10 +135,14 @@ def _index(entry: Entry, cache: Path) -> Photo:
 class PhotoLibrary:
     """The authentic photos of one split, by domain, ready to be windowed."""
 
-    def __init__(self, root: Path, split: str, cache: Path, domains: tuple[str, ...] = ("nature", "document")) -> None:
-        """Index `root/manifest.jsonl`; pyramids go to `cache`. `split` is train, validation or all."""
+    def __init__(self, root: Path, split: str, cache: Path, domains: tuple[str, ...] = DOMAINS, limit: int = 0) -> None:
+        """Index `root/manifest.jsonl`; pyramids go to `cache`.
+
+        `split` is train, validation or all; `limit` 0 is none.
+        """
         authentic = [entry for entry in read_manifest(root) if not entry.is_fake]
         chosen = [entry for entry in authentic if split in ("all", split_of(entry))]
+        chosen = sorted(chosen, key=lambda entry: stable_order(entry.id))[:limit] if limit else chosen
         check_files(chosen)
         self.photos = [_index(entry, cache) for entry in chosen]
         self.by_domain = {d: [p for p in self.photos if p.domain == d] for d in domains}
