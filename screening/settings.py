@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         default=8, ge=1, le=256
     )  # rows a claim takes; larger gains little on one GPU and delays fairness
     mask_mode: str = "always"  # always | never | above=0.3
-    worker_threads: int = 0  # torch threads; 0: all cores but one, which decoding needs
+    worker_threads: int = 0  # cores for the detector on a CPU; 0: all of them, which decoding and recording share
 
     # What an upload may be. The limits hold before any pixel is decoded.
     max_bytes: int = 25 * MEBIBYTE

@@ -214,7 +214,7 @@ class RunningLine:
         with self.sessions() as session:
             return Counter(session.scalars(select(Screening.state).where(Screening.id.in_(ids))))
 
-    def wait_ended(self, ids: Sequence[UUID], seconds: float = 90) -> None:
+    def wait_ended(self, ids: Sequence[UUID], seconds: float = 180) -> None:
         """Until every one has reached a terminal state."""
 
         def ended() -> bool:

@@ -7,6 +7,7 @@ import os
 import socket
 from functools import lru_cache
 
+import structlog
 from sqlalchemy.orm import sessionmaker
 
 from screening.blobs import open_store
@@ -18,6 +19,8 @@ from worker.decoding.pool import DecoderPool
 from worker.ledger import Ledger
 from worker.pipeline import Equipment, Pipeline
 
+logger = structlog.get_logger(__name__)
+
 
 class Child:
     """Everything that one pool child works with."""
@@ -25,18 +28,20 @@ class Child:
     def __init__(self, with_: Settings, name: str) -> None:
         engine = sync_engine(with_.database_url, pool_size=10)
         self._ledger = Ledger(sessionmaker(engine, expire_on_commit=False), patience=with_.lease_seconds)
+        model = detection.load(with_)
         self._doorbell = Doorbell(with_.redis_url)
         self._pipeline = Pipeline(
             Equipment(
                 ledger=self._ledger,
                 store=open_store(with_.blob_url, with_.s3_endpoint_url),
                 decoders=DecoderPool(with_),
-                detector=detection.load(with_),
+                detector=model,
                 settings=with_,
                 worker=name,
             )
         )
         metrics.READY.set(1)
+        logger.info("detector.ready", **model.versions)
 
     def screen(self) -> None:
         """Answer one bell: drain what is due, and ring for whoever is free if something remains."""

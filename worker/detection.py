@@ -4,7 +4,6 @@ Imported in the child only, after it knows its GPU: this module imports torch, a
 breaks it in every child.
 """
 
-import os
 from pathlib import Path
 
 import structlog
@@ -22,25 +21,21 @@ BUNDLED = Path(worker.defakerone.__file__).parent / "weights"
 
 
 def load(settings: Settings) -> DeFakerOne:
-    """Load the checkpoint and run it once, so that the first upload waits for nothing.
-
-    Raises what `DeFakerOne.from_pretrained` raises where there are no usable weights.
-    """
+    """Load the checkpoint; raises what `DeFakerOne.from_pretrained` raises where there are no usable weights."""
     device = choose_device(settings.device)
-    torch.set_num_threads(settings.worker_threads or default_threads())
-    model = DeFakerOne.from_pretrained(
+    return DeFakerOne.from_pretrained(
         settings.weights or BUNDLED,
         device=device,
         dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
         settings=InferenceSettings(mask_mode=MaskMode.parse(settings.mask_mode)),
     )
-    _warm(model)
-    logger.info("detector.ready", device=str(device), threads=torch.get_num_threads(), **model.versions)
-    return model
 
 
-def _warm(model: DeFakerOne) -> None:
-    """On a GPU every shape costs something once; on a CPU the first image touches all there is to touch."""
+def warm(model: DeFakerOne) -> None:
+    """Run it once, so that the first upload waits for nothing.
+
+    On a GPU every shape costs something once; on a CPU the first image touches all there is to touch.
+    """
     if model.device.type == "cuda":
         model.warm()
     else:
@@ -52,8 +47,3 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
-
-
-def default_threads() -> int:
-    """All cores this process may use but one, which decoding and recording need."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)

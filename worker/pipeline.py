@@ -1,16 +1,17 @@
 """How do claimed screenings flow through decode, detector and recording without one waiting for another?
 
     feeder      claim -> duplicates answered at once -> the rest prepared, one thread an image  -+  next batch
-    caller                                   detector on a batch  <------------------------------+  this batch
+    lanes                                    detector on a batch  <------------------------------+  this batch
     recorders   finish, encode, upload, commit, one thread an image  <- results                     last batch
 
     fetchers    bytes of a source -> its image, and the row back to the queue
 
-Three batches at most are in hand, so memory is bounded. A row that a worker once died with is taken only with empty
-hands, and is then the only one.
+Two batches more than there are lanes are in hand at most, so memory is bounded. A row that a worker once died with is
+taken only with empty hands, and is then the only one.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -25,10 +26,11 @@ from screening.blobs import BlobStore
 from screening.duplicates import Earlier
 from screening.jobs import Claim
 from screening.settings import Settings
-from worker import metrics, milestones
+from worker import detection, metrics, milestones
 from worker.decoding.pool import DecoderPool
 from worker.defakerone import DeFakerOne
 from worker.isolation import infer_each
+from worker.lanes import Lanes
 from worker.leases import Leases
 from worker.ledger import Ledger
 from worker.milestones import Milestone
@@ -44,6 +46,7 @@ SHUTDOWN = Released("shutdown", backoff=False)
 FENCED = Released("fenced", backoff=False)
 
 Stop = Callable[[], bool]
+Recording = list[Future[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Pipeline:
         self._reuse = Reuse(with_.ledger, with_.store, self._recorder, with_.detector.versions)
         self._preparation = Preparation(with_.store, with_.decoders, with_.detector)
         self._sources = Sources(with_.ledger, with_.store, self._recorder, settings)
+        self._lanes = Lanes(self._detect, device=with_.detector.device.type, cores=settings.worker_threads)
+        self._lanes.call(partial(detection.warm, with_.detector))
         self._feeder = ThreadPoolExecutor(1, "feeder")
         # While some images decode, others are fetched or hashed.
         self._preparers = ThreadPoolExecutor(2 * settings.decoders, "prepare")
@@ -93,19 +98,24 @@ class Pipeline:
 
     def _flow(self, over: Stop, stopping: Stop) -> bool:
         """Run batches, overlapped, until there are none, a lone row waits, or it is over; whether there were any."""
-        recording: list[Future[None]] = []
+        under_way: deque[Future[Recording]] = deque()
         batches = 0
         upcoming = self._feeder.submit(self._next, stopping)
         try:
             while (batch := upcoming.result()) is not None:
                 batches += 1
                 upcoming = self._feeder.submit(self._next, stopping, yielding=True, over=over)
-                finished = self._detect(batch, stopping)
-                _settle(recording)
-                recording = finished
+                under_way.append(self._lanes.submit(self._kept(batch, stopping)))
+                while len(under_way) > self._lanes.count:  # one that is being recorded, beside those that run
+                    _settle(under_way.popleft().result())
         finally:
             wait([upcoming])
-            _settle(recording)
+            wait(under_way)
+            for lane in under_way:
+                if lane.exception() is None:
+                    wait(lane.result())
+        for lane in under_way:
+            _settle(lane.result())
         return batches > 0
 
     def _next(self, stopping: Stop, *, yielding: bool = False, over: Stop = bool) -> list[Ready] | None:
@@ -132,7 +142,7 @@ class Pipeline:
         claim = partial(jobs.claim_alone, worker=self._with.worker, lease=self._lease)
         claims = self._with.ledger.once(claim)
         if claims:
-            _settle(self._detect(self._ready(claims, stopping), stopping))
+            _settle(self._lanes.submit(self._kept(self._ready(claims, stopping), stopping)).result())
             self._sources.settle(stopping)
         return bool(claims)
 
@@ -161,21 +171,24 @@ class Pipeline:
         self._recorder.end(claim, outcome)
         return None
 
-    def _detect(self, batch: Sequence[Ready], stopping: Stop) -> list[Future[None]]:
-        """Run the detector on what is still ours, and hand the results to the recorders."""
-        kept = [ready for ready in batch if self._keep(ready.claim, stopping)]
-        if not kept:
+    def _detect(self, batch: Sequence[Ready]) -> Recording:
+        """Run the detector, and hand the results to the recorders."""
+        if not batch:
             return []
-        metrics.BATCH.observe(len(kept))
+        metrics.BATCH.observe(len(batch))
         start = time.perf_counter()
         with metrics.stage("infer"):
-            results = infer_each(self._with.detector.infer, [ready.prepared for ready in kept])
-        share = round((time.perf_counter() - start) * 1000 / len(kept))
+            results = infer_each(self._with.detector.infer, [ready.prepared for ready in batch])
+        share = round((time.perf_counter() - start) * 1000 / len(batch))
         self._leases.progress()
-        for ready in kept:
+        for ready in batch:
             ready.inference_ms = share
             milestones.reached(Milestone.INFERRED, ready.claim)
-        return [self._recorders.submit(self._recorder.record, *pair) for pair in zip(kept, results, strict=True)]
+        return [self._recorders.submit(self._recorder.record, *pair) for pair in zip(batch, results, strict=True)]
+
+    def _kept(self, batch: Sequence[Ready], stopping: Stop) -> list[Ready]:
+        """What is still ours, and still to be done."""
+        return [ready for ready in batch if self._keep(ready.claim, stopping)]
 
     def _keep(self, claim: Claim, stopping: Stop) -> bool:
         if self._leases.lost(claim):
@@ -190,11 +203,12 @@ class Pipeline:
         """End the threads and the decoders."""
         self._with.decoders.close()
         self._sources.close()
+        self._lanes.close()
         for pool in (self._feeder, self._preparers, self._recorders):
             pool.shutdown(cancel_futures=True)
 
 
-def _settle(futures: Sequence[Future[None]]) -> None:
+def _settle(futures: Recording) -> None:
     """Wait for all, then raise what one of them raised."""
     wait(futures)
     for future in futures:

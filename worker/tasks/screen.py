@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from billiard.process import current_process
 from celery import signals
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 
 from screening.broker import Task
@@ -18,6 +19,8 @@ from worker import devices
 from worker.app import app
 
 logger = structlog.get_logger(__name__)
+
+PARENT = os.getpid()  # this module is imported before the pool forks
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -34,7 +37,7 @@ def _die_with_parent() -> None:
     """An orphan would keep a GPU's memory and wait for bells that nobody hands on."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
+    if os.getppid() != PARENT:  # it died before the kernel was asked to tell us
         os._exit(1)
 
 
@@ -48,7 +51,8 @@ def screen(screening_id: str | None = None) -> None:
         child().screen()
     except SQLAlchemyError as error:
         logger.warning("screen.database", error=type(error).__name__)
-    except BrokenDeviceError:
-        # Nothing in this process can use the device again. What it held is tried alone once its lease has run out.
-        logger.exception("screen.device")
+    except (BrokenDeviceError, SoftTimeLimitExceeded):
+        # The device is lost to this process, or a thread of it hangs: only another process can go on. What this one
+        # held is tried alone once its lease has run out.
+        logger.exception("screen.gives_up")
         os._exit(1)
