@@ -12,6 +12,7 @@ from scipy import optimize, special
 
 from worker.defakerone.calibration import Calibration
 from worker.defakerone.evaluation.calibration import (
+    MisrankedScoresError,
     apply,
     calibration_error,
     class_weights,
@@ -165,9 +166,11 @@ def test_what_cannot_be_calibrated_is_refused(scores: list[float], truth: list[b
         fit_calibration(scores, truth, [str(i) for i in range(len(scores))])
 
 
-def test_scores_that_rank_the_wrong_way_round_are_refused() -> None:
+def test_scores_that_rank_the_wrong_way_round_have_no_temperature_and_become_nearly_one_probability() -> None:
     scores, truth = drawn(9, 500, slope=1.0, bias=0.0)
-    with pytest.raises(ValueError, match="rank fakes below"):
+    with pytest.raises(MisrankedScoresError, match="rank fakes below"):
         fit_temperature(1 - scores, truth)
+    flat = fit_calibration(1 - scores, truth, [str(i) for i in range(500)]).calibration
+    assert flat.probability(0.9) - flat.probability(0.1) < 0.1
     with pytest.raises(ValueError, match="between 0 and 1"):
         class_weights(truth, 1.0)

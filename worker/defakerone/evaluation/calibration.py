@@ -8,6 +8,7 @@ A probability holds for the share of fakes that it was fitted with; `prior` stat
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,10 @@ FOLDS = 5
 NEWTON_STEPS = 100
 SMALLEST_SCORE = 1e-9
 """Scores are kept this far from 0 and 1, as `Calibration` keeps them when it is applied."""
+
+
+class MisrankedScoresError(ValueError):
+    """The scores rank fakes below authentic images; a monotone map can only flatten them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,17 @@ def fit_calibration(
 ) -> CalibrationFit:
     """Fit both kinds, keep the one with the smaller held-out loss, and refit it on everything.
 
-    `scores` are S_tamper in [0, 1], `truth` True for fake, `scenes` name what must not be split over folds. Raises
-    ValueError where there is nothing to fit: fewer than two scenes of a class, or scores that rank the wrong way round.
+    `scores` are S_tamper in [0, 1], `truth` True for fake, `scenes` name what must not be split over folds. Scores that
+    say nothing, or the opposite, become one probability for all. Raises ValueError where there is nothing to fit: fewer
+    than two scenes of a class.
     """
     score, fake = _checked(scores, truth)
     weights = class_weights(fake, prior)
     folds = _folds(fake, scenes, seed)
-    held_out = {fit: _cross_predict(fit, score, fake, weights, folds) for fit in (fit_temperature, fit_isotonic)}
+    held_out: dict[Fit, Floats] = {fit_isotonic: _cross_predict(fit_isotonic, score, fake, weights, folds)}
+    with suppress(MisrankedScoresError):
+        fit_temperature(score, fake, weights)
+        held_out[fit_temperature] = _cross_predict(fit_temperature, score, fake, weights, folds)
     best = min(held_out, key=lambda fit: log_loss(held_out[fit], fake, weights))
     return CalibrationFit(
         calibration=best(score, fake, weights),
@@ -75,7 +84,7 @@ def fit_temperature(scores: Floats, truth: Flags, weights: Floats | None = None)
     """Temperature and bias of the score's logit that maximise the likelihood (Platt 1999; Guo et al. 2017, 4.2).
 
     Targets are Platt's (N+ + 1) / (N+ + 2) and 1 / (N- + 2) instead of 1 and 0, so that separable scores do not drive
-    the temperature to zero. Raises ValueError where higher scores do not make fakes likelier.
+    the temperature to zero. Raises MisrankedScoresError where higher scores do not make fakes likelier.
     """
     scores, truth = _checked(scores, truth)
     weights = np.ones(len(scores)) if weights is None else weights
@@ -83,7 +92,7 @@ def fit_temperature(scores: Floats, truth: Flags, weights: Floats | None = None)
     target = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     slope, bias = _logistic_regression(logits(scores), target, weights)
     if slope <= 0:
-        raise ValueError("the scores rank fakes below authentic images: no temperature can mend that")
+        raise MisrankedScoresError("the scores rank fakes below authentic images: no temperature can mend that")
     return _named(Calibration("", "temperature", temperature=1 / slope, bias=bias))
 
 

@@ -54,9 +54,6 @@ def render_report(
 _SECTIONS = (("Data set", "data_sets"), ("Domain", "domains"), ("Operation", "operations"))
 
 
-_PIXEL = {metric: heading if metric == "false_area" else f"pixel {heading}" for metric, heading in LOCALIZATION.items()}
-
-
 def _counts(overall: Document) -> str:
     return (
         f"{overall['n']} images: {overall['fakes']} fake ({overall['masks']} with a mask), "
@@ -106,8 +103,10 @@ def _bars(document: Document) -> str:
 
 
 def _table(title: str, parts: Document) -> str:
-    head = "".join(
-        f"<th>{escape(heading)}</th>" for heading in ("fake", "real", *DETECTION.values(), "masks", *_PIXEL.values())
+    headings = ("fake", "real", *DETECTION.values(), "masks", *LOCALIZATION.values())
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    over = (
+        f'<th></th><th colspan="{2 + len(DETECTION)}">detection</th><th colspan="{1 + len(LOCALIZATION)}">pixels</th>'
     )
     rows = "".join(
         f"<tr><th>{escape(name)}</th>"
@@ -119,7 +118,7 @@ def _table(title: str, parts: Document) -> str:
         for name, part in parts.items()
     )
     return (
-        f'<div class="wide"><table><thead><tr><th>{escape(title)}</th>{head}</tr></thead>'
+        f'<div class="wide"><table><thead><tr class="over">{over}</tr><tr><th>{escape(title)}</th>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
