@@ -44,7 +44,6 @@ NAVIGATION = (
     Item("Queue", "/", "queue"),
     Item("Review", "/review", "review"),
     Item("Screenings", "/screenings", "search"),
-    Item("Quality", "/quality", "quality", "lead"),
     Item("Policy", "/policy", "policy", "admin"),
     Item("Webhooks", "/webhooks", "webhooks", "admin"),
     Item("Settings", "/settings", "settings"),
