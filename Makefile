@@ -43,5 +43,8 @@ bench: install ## Run the benchmarks, print tables, keep JSON in bench-results/
 soak: install ## Run fault, fuzz and scale suites at their full counts
 	ASSAY_SOAK=1 $(BIN)/python -m pytest tests/faults tests/fuzz tests/integration
 
+openapi: install ## Write api/openapi.json anew
+	$(BIN)/assay openapi
+
 clean: ## Remove the environment and what tests left
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

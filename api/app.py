@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.types import Scope
 
-from api import problems
+from api import openapi, problems
 from api.body import BodyLimits
 from api.health import Readiness
 from api.pages.routes import ROUTERS as PAGES
@@ -38,6 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in (*ROUTERS, *PAGES):
         app.include_router(router)
     problems.install(app)
+    openapi.install(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimits, limit=_body_limit(settings), seconds=settings.body_seconds)
     app.add_middleware(RequestLog, https=settings.public_url.startswith("https:"))

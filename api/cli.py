@@ -43,6 +43,20 @@ def api(host: str, port: int, workers: int, trusted_proxies: str) -> None:
         _serve(host, port, workers, trusted_proxies)
 
 
+@click.command(name="openapi")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write; default: the package.")
+def openapi(output: Path | None) -> None:
+    """Write the OpenAPI document of this code."""
+    from pydantic import SecretStr
+
+    from api.app import create_app
+    from api.openapi import FILE, text
+
+    target = output or FILE
+    target.write_text(text(create_app(Settings(secret_keys=SecretStr("none is signed with")))))
+    click.echo(str(target))
+
+
 def _end(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 

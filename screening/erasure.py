@@ -17,6 +17,9 @@ _SCRUB = (
     """UPDATE events
           SET data = data || '{"client_ref": null, "metadata": {}, "image": null, "localization": null}'
         WHERE screening_id = :id AND type IN ('screening.completed', 'screening.failed')""",
+    """UPDATE events SET data = data || '{"client_ref": null}'
+        WHERE screening_id = :id AND data ->> 'client_ref' <> ''""",
+    "UPDATE decisions SET note = NULL WHERE review_id IN (SELECT id FROM reviews WHERE screening_id = :id)",
     # Replays would say it all again.
     """UPDATE idempotency_records
           SET body = body || '{"client_ref": null, "metadata": {}, "image": null}'

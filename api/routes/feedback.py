@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from api import idempotency, screenings
 from api.dependencies import Using, Writer
-from api.schemas.feedback import NewFeedback
+from api.schemas.feedback import FeedbackObject, NewFeedback
 from screening import document
 from screening.idempotency import Answer
 from screening.ids import Prefix, encode
@@ -15,7 +15,7 @@ from screening.tables import Feedback
 router = APIRouter(tags=["screenings"])
 
 
-@router.post("/v1/screenings/{screening_id}/feedback", status_code=201)
+@router.post("/v1/screenings/{screening_id}/feedback", status_code=201, responses={201: {"model": FeedbackObject}})
 async def give_feedback(
     screening_id: str, body: NewFeedback, request: Request, caller: Writer, services: Using
 ) -> Response:

@@ -8,12 +8,14 @@ from api import files, overlay, screenings
 from api.auth import Admission
 from api.dependencies import Reader, Using
 from api.problems import NOT_READY, Problem
+from api.schemas.screening import file_response
 from screening.tables import Finding, Image, Screening
 
 router = APIRouter(tags=["screenings"])
+URL = "/v1/screenings/{screening_id}"
 
 
-@router.get("/v1/screenings/{screening_id}/image")
+@router.get(URL + "/image", response_class=Response, responses=file_response("image/*"))
 async def get_image(screening_id: str, request: Request, caller: Reader, services: Using) -> Response:
     """The uploaded or fetched file, as it came."""
     image = await services.database.run(_image, caller, screening_id)
@@ -23,7 +25,7 @@ async def get_image(screening_id: str, request: Request, caller: Reader, service
     )  # fmt: skip
 
 
-@router.get("/v1/screenings/{screening_id}/mask")
+@router.get(URL + "/mask", response_class=Response, responses=file_response("image/png"))
 async def get_mask(screening_id: str, request: Request, caller: Reader, services: Using) -> Response:
     """An 8-bit PNG in the image's upright pixels, 255 = manipulated."""
     finding = await services.database.run(_finding, caller, screening_id)
@@ -31,7 +33,7 @@ async def get_mask(screening_id: str, request: Request, caller: Reader, services
     return await files.serve(request, services.blobs, finding.mask_key, etag=etag, media_type="image/png")
 
 
-@router.get("/v1/screenings/{screening_id}/heatmap")
+@router.get(URL + "/heatmap", response_class=Response, responses=file_response("image/png"))
 async def get_heatmap(screening_id: str, request: Request, caller: Reader, services: Using) -> Response:
     """An 8-bit PNG, 0..255 = 0..1."""
     finding = await services.database.run(_finding, caller, screening_id)
@@ -39,7 +41,7 @@ async def get_heatmap(screening_id: str, request: Request, caller: Reader, servi
     return await files.serve(request, services.blobs, finding.heatmap_key, etag=etag, media_type="image/png")
 
 
-@router.get("/v1/screenings/{screening_id}/overlay")
+@router.get(URL + "/overlay", response_class=Response, responses=file_response("image/jpeg"))
 async def get_overlay(screening_id: str, request: Request, caller: Reader, services: Using) -> Response:
     """The image with the heat map over it and the mask outlined: a JPEG of at most 2,048 pixels a side."""
     image, finding = await services.database.run(_both, caller, screening_id)

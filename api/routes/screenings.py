@@ -13,6 +13,13 @@ from api.dependencies import Reader, Using, Writer
 from api.metrics import ACCEPTED
 from api.prefer import wait_seconds
 from api.problems import UNAVAILABLE, Problem
+from api.schemas.screening import (
+    ACCEPTED_RESPONSE,
+    ERASED_RESPONSE,
+    FINISHED_RESPONSE,
+    ScreeningObject,
+    ScreeningPage,
+)
 from api.schemas.screening_list import ScreeningFilter
 from api.services import Services
 from api.spool import Spool
@@ -26,7 +33,7 @@ router = APIRouter(tags=["screenings"])
 URL = "/v1/screenings"
 
 
-@router.post("/v1/screenings", status_code=202)
+@router.post(URL, status_code=202, responses={202: ACCEPTED_RESPONSE, 200: FINISHED_RESPONSE})
 async def create_screening(request: Request, caller: Writer, services: Using) -> Response:
     """Send one image to be screened: a form with the file, or JSON that names a URL or an object."""
     keyless = idempotency.key_of(request) is None
@@ -59,7 +66,7 @@ def _read(session: Session, caller: Admission, id: str, settings: Settings) -> d
     return document.screening(screenings.load(session, caller.platform.id, id), settings)
 
 
-@router.get("/v1/screenings")
+@router.get(URL, responses={200: {"model": ScreeningPage}})
 async def list_screenings(wanted: Annotated[ScreeningFilter, Query()], caller: Reader, services: Using) -> Response:
     """The platform's screenings, newest first. Erased ones are not among them."""
     bound_to = pagination.scope("screenings", caller.platform.id, wanted)
@@ -76,13 +83,13 @@ def _page(
     return [document.screening(row, settings) for row in found.rows], found.next
 
 
-@router.get("/v1/screenings/{screening_id}")
+@router.get(URL + "/{screening_id}", responses={200: {"model": ScreeningObject}, 410: ERASED_RESPONSE})
 async def get_screening(screening_id: str, caller: Reader, services: Using) -> Response:
     """One screening, whatever its state."""
     return JSONResponse(await services.database.run(_read, caller, screening_id, services.settings))
 
 
-@router.delete("/v1/screenings/{screening_id}", status_code=204)
+@router.delete(URL + "/{screening_id}", status_code=204)
 async def erase_screening(screening_id: str, caller: Writer, services: Using) -> Response:
     """Erase the bytes and all that was derived from them. An audit stub is kept; a second time is no error."""
     prefix = await services.database.run(_erase, caller, screening_id)

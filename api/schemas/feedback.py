@@ -1,8 +1,9 @@
 """What does a platform know better?"""
 
 from enum import StrEnum
+from typing import Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from api.schemas.fields import Body, Text
 
@@ -13,6 +14,17 @@ class Truth(StrEnum):
     AUTHENTIC = "authentic"
     FAKE = "fake"
     UNKNOWN = "unknown"
+
+
+class FeedbackObject(BaseModel):
+    """Feedback as it was kept."""
+
+    id: str = Field(examples=["fbk_01a208cb102b7af0a440f8aaa5a8f58e"])
+    object: Literal["feedback"]
+    screening_id: str
+    truth: Truth
+    note: str | None
+    created_at: AwareDatetime
 
 
 class NewFeedback(Body):

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.schemas.fields import ClientRef, Text
+from screening.rules import Outcome
 from screening.tables import State
 
 MAX_PAGE = 200
@@ -17,14 +18,6 @@ class Label(StrEnum):
     AUTHENTIC = "authentic"
     FAKE = "fake"
     INCONCLUSIVE = "inconclusive"
-
-
-class Outcome(StrEnum):
-    """What the policy made of it."""
-
-    ALLOW = "allow"
-    REVIEW = "review"
-    BLOCK = "block"
 
 
 class Paging(BaseModel):
