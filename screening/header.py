@@ -131,7 +131,11 @@ def read(file: BinaryIO, size: int, settings: Settings) -> Header:
         MemoryError,
         struct.error,
         EOFError,
-        KeyError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        ZeroDivisionError,
         RuntimeError,
     ):
         raise HeaderRefusedError(FailureCode.UNDECODABLE, "The image header is damaged.") from None

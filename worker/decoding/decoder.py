@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -24,6 +25,7 @@ from worker.defakerone.images import ImageLimits
 START_SECONDS = 120.0  # importing numpy and Pillow takes 0.2 s; a machine that swaps may take long, which is no error
 # A fresh process now and then, so that a codec that leaks or fragments its address space never fails an innocent image.
 DECODES_A_LIFE = 1_000
+LAST_WORDS_SECONDS = 2.0  # between the end of its socket and the end of a subprocess
 PACKAGE_ROOT = Path(worker.__file__).parents[1]
 
 
@@ -142,6 +144,9 @@ class Decoder:
         return self._socket
 
     def _crashed(self) -> DecodeRefusedError:
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):  # so that its own status is seen, and not our signal's
+                self._process.wait(LAST_WORDS_SECONDS)
         status = self.stop()
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         return DecodeRefusedError(

@@ -68,6 +68,7 @@ _BROKEN: Final = (
     TypeError,
     AttributeError,
     RuntimeError,
+    AssertionError,
     ZeroDivisionError,
     struct.error,
     zlib.error,
