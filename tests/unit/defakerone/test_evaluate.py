@@ -160,7 +160,9 @@ def test_the_document_keeps_its_published_schema_and_is_the_same_twice(folder: P
 
 def test_the_model_is_measured_by_its_own_scores_and_heat_maps(folder: Path, model: DeFakerOne) -> None:
     out = folder.parent / "out"
-    document = measured(folder, "--weights", CHECKPOINT, "--out", out, "--device", "cpu", "--dtype", "float32")
+    arguments = ("--weights", CHECKPOINT, "--out", out, "--device", "cpu", "--dtype", "float32")
+    document = measured(folder, *arguments)
+    assert measured(folder, *arguments) == document
     entries = {entry.id: entry for entry in read_manifest(folder)}
     for image in document["images"]:
         sample = load_sample(entries[image["id"]])
