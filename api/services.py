@@ -12,6 +12,7 @@ from api.backpressure import Backpressure
 from api.cursors import Cursors
 from api.doorbell import BackgroundBell
 from api.header import Places
+from api.neighbours import Neighbours
 from api.waiting import Waiting
 from screening import header
 from screening.blobs import BlobStore, open_store
@@ -51,6 +52,7 @@ class Services:
     backpressure: Backpressure
     waiting: Waiting
     header_places: Places
+    neighbours: Neighbours
     drawing: asyncio.Semaphore  # overlays drawn at once, each in a process of its own
 
     @classmethod
@@ -67,6 +69,7 @@ class Services:
             backpressure=Backpressure(database.run, settings.backpressure_seconds),
             waiting=Waiting(database.run),
             header_places=Places(),
+            neighbours=Neighbours(database.run),
             drawing=asyncio.Semaphore(2),
         )
 

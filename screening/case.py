@@ -1,17 +1,19 @@
 """What does one need to see to decide about one image? Everything of the review page, in one object."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
-from screening import decisions, document, reviews, wording
+from screening import decisions, document, neighbourhood, reviews, wording
 from screening.actors import Actor, Role
 from screening.board import summary
 from screening.document import timestamp
 from screening.ids import Prefix, encode
 from screening.rules import Document
+from screening.similar import Near
 from screening.tables import (
     Correction,
     Decision,
@@ -26,8 +28,8 @@ from screening.tables import (
 )
 
 
-def case(session: Session, actor: Actor, review_id: UUID) -> dict[str, Any]:
-    """The whole of a review. Raises NotGrantedError."""
+def case(session: Session, actor: Actor, review_id: UUID, near: Sequence[Near] = ()) -> dict[str, Any]:
+    """The whole of a review; `near` are the images that look like its own. Raises NotGrantedError."""
     review = reviews.visible(session, actor, review_id)
     screening = _screening(session, review)
     finding = session.get_one(Finding, review.screening_id)
@@ -43,7 +45,8 @@ def case(session: Session, actor: Actor, review_id: UUID) -> dict[str, Any]:
         "policy": _policy(finding, policy),
         "provenance": None,
         "submission": _submission(screening, screening.submission),
-        "similar": [],
+        "similar": neighbourhood.past_cases(session, review, near),
+        "cluster": {"pending": len(neighbourhood.cluster(session, review, near))},
         "corrections": _corrections(session, review, actor),
         "decisions": shown_decisions(session, review, actor),
         "exposure_seconds": _exposure(session, review, actor),

@@ -62,13 +62,19 @@ def policy_of(session: Session, review: Review) -> Document:
 
 def decide(session: Session, actor: Actor, review_id: UUID, lease_token: str, choice: Choice) -> Decision:
     """`claimed -> settling`. Raises LeaseLostError, UnknownReasonError."""
-    review = held(session, actor, review_id, lease_token)
-    decision = _write(session, actor, review, choice)
-    begin_undo_window(session, review)
+    return decide_held(session, actor, held(session, actor, review_id, lease_token), choice)
+
+
+def decide_held(
+    session: Session, actor: Actor, review: Review, choice: Choice, *, bulk_id: UUID | None = None
+) -> Decision:
+    """Decide a review that is locked and the actor's."""
+    decision = _write(session, actor, review, choice, bulk_id=bulk_id)
+    _begin_undo_window(session, review)
     return decision
 
 
-def begin_undo_window(session: Session, review: Review) -> None:
+def _begin_undo_window(session: Session, review: Review) -> None:
     """From now on the decision settles by itself."""
     review.state, review.lease_until = ReviewState.SETTLING.value, None
     review.settles_at = assay_now() + UNDO_WINDOW
@@ -114,19 +120,22 @@ def _seconds_held(session: Session, review: Review) -> float:
 def undo(session: Session, actor: Actor, review_id: UUID) -> Review:
     """`settling -> claimed` under a new lease, within the window. Raises TooLateError."""
     review = locked(session, actor, review_id)
-    _take_back(session, actor, review)
+    if not take_back(session, actor, review):
+        raise TooLateError("There is no decision of yours left to undo here; a lead can reverse it.")
     hold(review, actor)
     session.flush()
     session.refresh(review)
     return review
 
 
-def _take_back(session: Session, actor: Actor, review: Review) -> None:
+def take_back(session: Session, actor: Actor, review: Review) -> bool:
+    """Mark the decision of a locked review undone; False where the window has passed or it is not the actor's."""
     now = session.scalar(select(assay_now()))
     mine = review.state == ReviewState.SETTLING and review.claimed_by == actor.id
     if not mine or review.settles_at is None or now is None or review.settles_at <= now:
-        raise TooLateError("There is no decision of yours left to undo here; a lead can reverse it.")
+        return False
     unsettled(session, review).undone_at = now
+    return True
 
 
 def unsettled(session: Session, review: Review) -> Decision:

@@ -128,7 +128,8 @@ def image_columns(decoded: Decoded) -> dict[str, Any]:
 
 
 def pdq_columns(pixels: Pixels) -> dict[str, Any]:
-    """The PDQ hash of an upright picture (height, width, 3), 32 bytes, and its quality 0..100."""
+    """The PDQ hash of an upright picture (height, width, 3), 32 bytes, its quality 0..100, and its dihedral hashes."""
     small = cv2.resize(pixels, (PDQ_SIDE, PDQ_SIDE), interpolation=cv2.INTER_AREA)
-    bits, quality = pdqhash.compute(small)
-    return {"pdq_hash": np.packbits(bits).tobytes(), "pdq_quality": int(quality)}
+    hashes, quality = pdqhash.compute_dihedral(small)
+    upright, *turned = (np.packbits(bits).tobytes() for bits in hashes)
+    return {"pdq_hash": upright, "pdq_quality": int(quality), "pdq_dihedral": b"".join(turned)}

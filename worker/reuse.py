@@ -25,7 +25,7 @@ COPIED = (
     "label", "score", "probability", "calibration_id", "reasons", "area_fraction", "extent", "mask_verdict_conflict",
     "regions", "model", "weights_sha256", "preprocess", "service",
 )  # fmt: skip
-IMAGE = ("format", "width", "height", "frames", "orientation_applied", "pdq_hash", "pdq_quality")
+IMAGE = ("format", "width", "height", "frames", "orientation_applied", "pdq_hash", "pdq_quality", "pdq_dihedral")
 
 
 class Reuse:

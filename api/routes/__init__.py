@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from api.routes import (
+    clusters,
     deliveries,
     feedback,
     health,
@@ -24,6 +25,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     legal_hold.router,
     session.router,
     reviews.router,
+    clusters.router,
     review_files.router,
     policy.router,
     webhook_endpoints.router,

@@ -12,6 +12,7 @@ from api.dependencies import Using
 from api.problems import not_found
 from api.reviewer_auth import Acting, PlatformQuery, Viewer, some_platforms
 from api.schemas.fields import Body, Text
+from api.services import Services
 from screening import board, case, decisions, exposure, goldens, reviews
 from screening.actors import Actor
 from screening.board import Wanted
@@ -142,21 +143,19 @@ async def claim_next(asked: ClaimRequest, viewer: Acting, services: Using) -> Re
     """The next item by risk and due time, under a lease of ten minutes; 204 where nothing waits."""
     wanted = some_platforms(viewer, asked.platform)
     await services.database.run(decisions.tend)
-    body = await services.database.run(_claim, viewer, wanted, asked.queue)
-    return Response(status_code=204) if body is None else JSONResponse(body, headers=PRIVATE)
+    review = await services.database.run(goldens.claim, viewer.actor, platform_ids=wanted, queue=asked.queue)
+    return Response(status_code=204) if review is None else await _claimed(services, viewer, review.id)
 
 
-def _claim(session: Session, viewer: Viewer, wanted: list[UUID], queue: str | None) -> dict[str, Any] | None:
-    review = goldens.claim(session, viewer.actor, platform_ids=wanted, queue=queue)
-    return None if review is None else _claimed(session, viewer, review)
+async def _claimed(services: Services, viewer: Viewer, review_id: UUID) -> Response:
+    shown = await whole_case(services, viewer, review_id)
+    return JSONResponse({"review": shown, "lease": shown["lease"]}, headers=PRIVATE)
 
 
-def _claimed(session: Session, viewer: Viewer, review: Review) -> dict[str, Any]:
-    return {"review": _case(session, viewer, review.id), "lease": case.lease(review)}
-
-
-def _case(session: Session, viewer: Viewer, review_id: UUID) -> dict[str, Any]:
-    shown = case.case(session, viewer.actor, review_id)
+async def whole_case(services: Services, viewer: Viewer, review_id: UUID) -> dict[str, Any]:
+    """Everything the review page shows, with the images that look alike. Raises NotGrantedError."""
+    near = await services.neighbours.near(viewer.actor, review_id)
+    shown = await services.database.run(case.case, viewer.actor, review_id, near)
     return {**shown, "settings": viewer.settings.model_dump(mode="json")}
 
 
@@ -164,18 +163,14 @@ def _case(session: Session, viewer: Viewer, review_id: UUID) -> dict[str, Any]:
 async def get_review(review_id: str, viewer: Acting, services: Using) -> Response:
     """Everything the review page shows."""
     await services.database.run(decisions.tend)
-    return JSONResponse(await services.database.run(_case, viewer, review_of(review_id)), headers=PRIVATE)
+    return JSONResponse(await whole_case(services, viewer, review_of(review_id)), headers=PRIVATE)
 
 
 @router.post("/v1/reviews/{review_id}/claim")
 async def claim_one(review_id: str, viewer: Acting, services: Using) -> Response:
     """Take this very item."""
-    body = await services.database.run(_claim_one, viewer, review_of(review_id))
-    return JSONResponse(body, headers=PRIVATE)
-
-
-def _claim_one(session: Session, viewer: Viewer, review_id: UUID) -> dict[str, Any]:
-    return _claimed(session, viewer, reviews.claim_this(session, viewer.actor, review_id))
+    await services.database.run(reviews.claim_this, viewer.actor, review_of(review_id))
+    return await _claimed(services, viewer, review_of(review_id))
 
 
 @router.post("/v1/reviews/{review_id}/extend")
@@ -226,12 +221,8 @@ def _decide(session: Session, actor: Actor, review_id: UUID, asked: DecisionRequ
 @router.post("/v1/reviews/{review_id}/undo")
 async def undo(review_id: str, viewer: Acting, services: Using) -> Response:
     """Take your decision back while its window is open, and hold the item again."""
-    body = await services.database.run(_undo, viewer, review_of(review_id))
-    return JSONResponse(body, headers=PRIVATE)
-
-
-def _undo(session: Session, viewer: Viewer, review_id: UUID) -> dict[str, Any]:
-    return _claimed(session, viewer, decisions.undo(session, viewer.actor, review_id))
+    await services.database.run(decisions.undo, viewer.actor, review_of(review_id))
+    return await _claimed(services, viewer, review_of(review_id))
 
 
 @router.post("/v1/reviews/{review_id}/reversal")

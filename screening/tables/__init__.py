@@ -6,6 +6,7 @@ from screening.tables.event import Delivery, DeliveryAttempt, Endpoint, Event
 from screening.tables.idempotency import IdempotencyRecord
 from screening.tables.platform import ApiKey, Platform, Turn
 from screening.tables.policy import KillSwitch, Policy, ShadowRuling, Standing
+from screening.tables.provenance import Provenance
 from screening.tables.rate_bucket import RateBucket
 from screening.tables.review import Correction, Decision, Exposure, Golden, Passing, Review, ReviewState, Stage
 from screening.tables.reviewer import Reviewer, ReviewerGrant, ReviewerSession, SignInAttempt
@@ -44,6 +45,7 @@ __all__ = [
     "Platform",
     "Policy",
     "Priority",
+    "Provenance",
     "RateBucket",
     "Review",
     "ReviewState",

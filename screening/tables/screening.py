@@ -135,6 +135,8 @@ class Image(Base):
     orientation_applied: Mapped[bool] = mapped_column(server_default=text("false"))
     pdq_hash: Mapped[bytes | None] = mapped_column(LargeBinary)  # 32 bytes
     pdq_quality: Mapped[int | None] = mapped_column(SmallInteger)
+    # The hashes of the image turned by 90, 180 and 270 degrees and of all four mirrored: 7 x 32 bytes, see `similar`.
+    pdq_dihedral: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=assay_now())
 
 
@@ -160,6 +162,7 @@ class Finding(Base):
     __table_args__ = (
         CheckConstraint("label in ('authentic','fake','inconclusive')", name="label"),
         CheckConstraint("score between 0 and 1", name="score"),
+        Index("ix_findings_recorded", "platform_id", "created_at", "screening_id"),
         Index("ix_findings_weights", "platform_id", "weights_sha256", "preprocess"),
         Index("ix_findings_label", "platform_id", "label", "accepted_at", "screening_id"),
         Index("ix_findings_outcome", "platform_id", "outcome", "accepted_at", "screening_id"),

@@ -60,6 +60,9 @@ ROWS = (
     Row("POST", "/v1/reviews/{id}/undo", Role.REVIEWER, {}),
     Row("POST", "/v1/reviews/{id}/exposure", Role.REVIEWER, {"seconds": 1}),
     Row("POST", "/v1/reviews/{id}/reversal", Role.LEAD, CHOICE),
+    Row("GET", "/v1/reviews/{id}/cluster", Role.REVIEWER),
+    Row("POST", "/v1/reviews/{id}/bulk", Role.LEAD, {"dry_run": True, **CHOICE}),
+    Row("POST", "/v1/reviews/bulk/dec_{0}/undo", Role.REVIEWER, {}),
     Row("GET", "/v1/policy", Role.REVIEWER),
     Row("PUT", "/v1/policy", Role.ADMIN, DOCUMENT),
     Row("GET", "/v1/policy/versions", Role.REVIEWER),
@@ -71,7 +74,11 @@ ROWS = (
     Row("GET", "/v1/policy/kill-switch", Role.REVIEWER),
     Row("PUT", "/v1/policy/kill-switch", Role.ADMIN, {"engaged": True}),
 )
-ABSENT = {("GET", "/v1/policy/shadow"), ("GET", "/v1/reviews/{id}/corrections/0")}  # nothing there as yet
+ABSENT = {
+    ("GET", "/v1/policy/shadow"),
+    ("GET", "/v1/reviews/{id}/corrections/0"),
+    ("POST", "/v1/reviews/bulk/dec_{0}/undo"),
+}  # nothing there as yet
 ACTED_ON = {"reviews", "policy", "goldens", "quality", "audit"}
 
 
@@ -92,7 +99,7 @@ async def signed_in(app: FastAPI, sessions: Sessions, *granted: Platform, role: 
 
 
 async def send(page: Browser, row: Row, review_id: str, platform: Platform, **options: Any) -> httpx.Response:
-    path = row.path.replace("{id}", review_id)
+    path = row.path.replace("{id}", review_id).replace("{0}", "0" * 32)
     if "{id}" not in row.path and not row.path.endswith("claim"):
         path += f"?platform={encode(Prefix.PLATFORM, platform.id)}"
     body = row.json
@@ -104,7 +111,9 @@ async def send(page: Browser, row: Row, review_id: str, platform: Platform, **op
 
 
 def test_the_matrix_knows_every_route() -> None:
-    listed = {(row.method, re.sub(r"/0$", "/{}", row.path.replace("{id}", "{}"))) for row in ROWS}
+    listed = {
+        (row.method, re.sub(r"/0$", "/{}", row.path.replace("{id}", "{}").replace("dec_{0}", "{}"))) for row in ROWS
+    }
     served = {
         (method, re.sub(r"\{[^}]*\}", "{}", route.path))
         for router in ROUTERS
