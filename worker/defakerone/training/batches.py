@@ -7,6 +7,7 @@ exactly what an unbroken one would have seen.
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from multiprocessing import get_context
 from typing import Any, Protocol
 
 import cv2
@@ -227,10 +228,17 @@ def batches(
 ) -> DataLoader[list[Item]]:
     """Draw batches from number `start` on in `workers` processes."""
     size = views.stage.batch // views.stage.views if views.train else views.stage.batch
+    context = None
+    if workers:
+        # A plain fork inherits the locks of threads (OpenCV's, the tokenizer's, CUDA's) that are not there to release
+        # them, and then waits for ever. The fork server has imported everything and started nothing.
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
     return DataLoader(
         views,
         batch_sampler=Counting(size, start, rank, ranks, stop),
         collate_fn=collate,
         num_workers=workers,
+        multiprocessing_context=context,
         prefetch_factor=4 if workers else None,
     )

@@ -69,8 +69,11 @@ def _copy(entry: Entry, packed: Path) -> Entry:
 @click.option("--start", type=click.Path(exists=True, path_type=Path), help="Go on from this checkpoint.")
 @click.option("--tokenizer", type=click.Path(exists=True, path_type=Path), help="For random weights.")
 @click.option("--scratch", type=click.Path(path_type=Path), default=Path("/tmp/assay-run"), show_default=True)  # noqa: S108
+@click.option("--config", default="small-gpu", show_default=True)
 @click.option("--share", type=float, default=1.0, show_default=True, help="Of each stage's minutes.")
-def run(photos: Path, out: Path, start: Path | None, tokenizer: Path | None, scratch: Path, share: float) -> None:
+def run(
+    photos: Path, out: Path, start: Path | None, tokenizer: Path | None, scratch: Path, config: str, share: float
+) -> None:
     """Train by the clock and leave checkpoint, log and curves in OUT."""
     from worker.defakerone.training.settings import read_run
     from worker.defakerone.training.trainer import Trainer
@@ -78,7 +81,7 @@ def run(photos: Path, out: Path, start: Path | None, tokenizer: Path | None, scr
     options: dict[str, Any] = {"photos": photos, "cache": scratch / "pyramids", "start": start, "tokenizer": tokenizer}
     if start is not None:
         options |= {"preset": "", "high_pass_start": False}
-    settings = read_run("small-gpu", options)
+    settings = read_run(config, options)
     stages = settings.stages if start is None else settings.stages[2:]  # traces are learned already
     stages = tuple(replace(stage, minutes=stage.minutes * share) for stage in stages)
     folder = scratch / "run"

@@ -106,14 +106,12 @@ class MasterWeights:
     @torch.no_grad()
     def _average(self) -> None:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, master in self.masters.items():
-            self.average[name].lerp_(master.detach(), 1 - decay)
+        torch._foreach_lerp_(list(self.average.values()), list(self.masters.values()), 1 - decay)
 
     @torch.no_grad()
     def publish(self, values: dict[str, Tensor]) -> None:
         """Put values into the live parameters."""
-        for name, parameter in self.live.items():
-            parameter.copy_(values[name])
+        torch._foreach_copy_(list(self.live.values()), [values[name] for name in self.live])
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""

@@ -24,7 +24,7 @@ from worker.defakerone.detector import DeFakerOne
 from worker.defakerone.manifest import Entry, read_manifest
 from worker.defakerone.preprocessing import normalise
 from worker.defakerone.samples import check_files
-from worker.defakerone.training.batches import Collate, ManifestSource, Source, TraceSource, Views, batches
+from worker.defakerone.training.batches import Batch, Collate, ManifestSource, Source, TraceSource, Views, batches
 from worker.defakerone.training.calibrate import calibrated
 from worker.defakerone.training.forgery.corpus import default_cache
 from worker.defakerone.training.forgery.photos import PhotoLibrary, split_of, stable_order
@@ -76,6 +76,7 @@ class Trainer:
         self.writer = RowWriter(self.model.tokenizer, self.model.metadata.prompt, self.model.config.tokens_per_tile)
         self.sources: dict[tuple[str, str, int], Source] = {}
         self.heads: dict[str, Tensor] = {}  # the auxiliary heads, handed from stage to stage
+        self.shown: tuple[int, list[Batch]] | None = None  # the stage's validation batches, drawn once
         self.position = Position()
         self._prepare_folder()
 
@@ -157,8 +158,10 @@ class Trainer:
         if stage.source == "traces":
             return False
         weights.publish(weights.average)
-        loader = self._loader(stage, "validation", 0, stop=max(1, self.run.validation_pictures // stage.batch))
-        scores = validate(objective, loader, self.device)
+        if self.shown is None or self.shown[0] != self.position.stage:
+            stop = max(1, self.run.validation_pictures // stage.batch)
+            self.shown = self.position.stage, list(self._loader(stage, "validation", 0, stop=stop))
+        scores = validate(objective, self.shown[1], self.device)
         self._note(pictures=self.position.pictures, scores=scores)
         improved = scores["score"] > self.position.best
         self.position.best = max(self.position.best, scores["score"])
