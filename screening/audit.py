@@ -101,6 +101,15 @@ def verify(session: Session) -> Verification:
             return Verification(count, head)
 
 
+def knows(session: Session, head: str) -> bool:
+    """Whether an entry of this hash (hex) is in the chain."""
+    try:
+        wanted = bytes.fromhex(head)
+    except ValueError:
+        return False
+    return session.scalar(select(AuditEntry.sequence).where(AuditEntry.hash == wanted).limit(1)) is not None
+
+
 def _flaw(entry: AuditEntry, count: int, head: bytes) -> str | None:
     if entry.sequence != count + 1:
         return "the entry is missing"
@@ -112,3 +121,26 @@ def _flaw(entry: AuditEntry, count: int, head: bytes) -> str | None:
 def digest(text: str) -> str:
     """SHA-256 of a text, in hex: what the chain keeps of what may be erased."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def to_json(entry: AuditEntry) -> dict[str, Any]:
+    """An entry with all that its hash covers."""
+    return {
+        "sequence": entry.sequence,
+        "at": _instant(entry.at),
+        "platform_id": None if entry.platform_id is None else entry.platform_id.hex,
+        "actor": entry.actor,
+        "action": entry.action,
+        "subject": entry.subject,
+        "details": entry.details,
+        "previous_hash": entry.previous_hash.hex(),
+        "hash": entry.hash.hex(),
+    }
+
+
+def proves_itself(entry: dict[str, Any]) -> bool:
+    """Whether an entry as JSON has the hash that it claims. Raises KeyError or ValueError for what is no entry."""
+    names = ("sequence", "at", "platform_id", "actor", "action", "subject", "details")
+    content = canonical([entry[name] for name in names]).encode()
+    found = hashlib.sha256(bytes.fromhex(entry["previous_hash"]) + content).hexdigest()
+    return bool(found == entry["hash"])

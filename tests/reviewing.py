@@ -1,5 +1,6 @@
 """What does a test of reviews need? Actors with roles, and images that wait before people."""
 
+import hashlib
 from datetime import timedelta
 from io import BytesIO
 from typing import Any
@@ -60,6 +61,8 @@ def with_files(sessions: Sessions, blob_url: str, review_id: UUID, image: bytes,
         row = session.scalars(select(Image).where(Image.screening_id == screening_id)).one()
         row.width, row.height, row.format, row.size = width, height, format, len(image)
         finding = session.get_one(Finding, screening_id)
+        row.sha256 = hashlib.sha256(image).digest()
+        finding.mask_sha256 = finding.heatmap_sha256 = hashlib.sha256(png(mask)).digest()
         for key in (finding.mask_key, finding.heatmap_key):
             store.put(key, png(mask))
         store.put(row.blob_key, image)

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from api.routes import (
     clusters,
     deliveries,
+    evidence,
     feedback,
     health,
     legal_hold,
@@ -26,6 +27,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     session.router,
     reviews.router,
     clusters.router,
+    evidence.router,
     review_files.router,
     policy.router,
     webhook_endpoints.router,

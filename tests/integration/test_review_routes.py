@@ -60,6 +60,8 @@ ROWS = (
     Row("POST", "/v1/reviews/{id}/undo", Role.REVIEWER, {}),
     Row("POST", "/v1/reviews/{id}/exposure", Role.REVIEWER, {"seconds": 1}),
     Row("POST", "/v1/reviews/{id}/reversal", Role.LEAD, CHOICE),
+    Row("GET", "/v1/reviews/{id}/evidence", Role.LEAD),
+    Row("GET", "/v1/audit", Role.LEAD),
     Row("GET", "/v1/reviews/{id}/cluster", Role.REVIEWER),
     Row("POST", "/v1/reviews/{id}/bulk", Role.LEAD, {"dry_run": True, **CHOICE}),
     Row("POST", "/v1/reviews/bulk/dec_{0}/undo", Role.REVIEWER, {}),
