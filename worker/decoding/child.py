@@ -1,10 +1,12 @@
 """What does one decoder subprocess do? It answers requests over a socket until its parent is gone.
 
-A request is JSON with the limits, and a file descriptor of the image. The answer is JSON, and on success a descriptor
-of anonymous memory (memfd) that holds the pixels. Such memory has no name: it lasts until the last process that holds
-it has closed it or died, so nothing can be left behind, whoever is killed when.
+A request is JSON with the limits, and a file descriptor of the image. The answer is JSON, and on success the pixels lie
+in anonymous memory (memfd) that the two processes share. Such memory has no name: it lasts until the last process that
+holds it has closed it or died, so nothing can be left behind, whoever is killed when.
 
-    python -P -m worker.decoding.child SOCKET ADDRESS_SPACE     (stdin: a pipe whose other end the parent keeps open)
+    python -P -m worker.decoding.child SOCKET CANVAS ADDRESS_SPACE
+
+The first two are descriptors; stdin is a pipe whose other end the parent keeps open.
 """
 
 import fcntl
@@ -17,6 +19,7 @@ import signal
 import socket
 import sys
 import warnings
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -40,49 +43,35 @@ CODES = {
     "undecodable": "undecodable",
     "out_of_memory": "decode_memory",
 }
-# linux/fcntl.h; Python 3.11 names these only where the headers that it was built with did.
-F_SETSIG = 10
-F_ADD_SEALS, F_GET_SEALS = 1033, 1034
-SEALS = 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
+F_SETSIG = 10  # linux/fcntl.h; Python 3.11 names it only where the headers that it was built with did
 OWN_KILL_AFTER = 5.0  # seconds past the deadline; the parent kills first, if it lives
 
 
 class Canvas:
-    """One picture's memory, shared with the parent by descriptor."""
+    """The memory that pixels are written to, made by the parent and large enough for any image under the limits.
 
-    def __init__(self) -> None:
-        self.descriptor = os.memfd_create("assay-pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        self._memory: mmap.mmap | None = None
+    It serves one image after the other: fresh memory for each would cost a page fault for every 4 kB, which together
+    take longer than decoding a JPEG.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._memory = np.frombuffer(mmap.mmap(descriptor, os.fstat(descriptor).st_size), np.uint8)
+        os.close(descriptor)
 
     def allocate(self, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-        """Pixels of this shape in the shared memory; MemoryError where the limit does not allow them."""
-        size = shape[0] * shape[1] * shape[2]
-        try:
-            os.ftruncate(self.descriptor, size)
-            self._memory = mmap.mmap(self.descriptor, size)
-        except OSError as error:
-            raise MemoryError from error
-        return np.frombuffer(self._memory, np.uint8).reshape(shape)
-
-    def seal(self) -> None:
-        """Give up writing for good: what the parent reads can no longer change, shrink or grow."""
-        if self._memory is not None:
-            self._memory.close()
-        fcntl.fcntl(self.descriptor, F_ADD_SEALS, SEALS)
-
-    def close(self) -> None:
-        """Drop this side's hold."""
-        os.close(self.descriptor)
+        """The front of the memory in this shape."""
+        return self._memory[: prod(shape)].reshape(shape)
 
 
 def main() -> None:
     """Serve until the parent closes its end."""
     connection = socket.socket(fileno=int(sys.argv[1]))
-    _confine(int(sys.argv[2]))
+    canvas = Canvas(int(sys.argv[2]))
+    _confine(int(sys.argv[3]))
     _die_with_parent()
     _keep_codecs_quiet()
     connection.send(READY)
-    while _serve(connection):
+    while _serve(connection, canvas):
         pass
 
 
@@ -112,22 +101,18 @@ def _keep_codecs_quiet() -> None:
     os.close(silence)
 
 
-def _serve(connection: socket.socket) -> bool:
+def _serve(connection: socket.socket, canvas: Canvas) -> bool:
     message, descriptors, _, _ = socket.recv_fds(connection, LARGEST_MESSAGE, 1)
     if not message:
         return False
     request = json.loads(message)
     signal.setitimer(signal.ITIMER_REAL, request["seconds"] + OWN_KILL_AFTER)
-    canvas = Canvas()
     try:
         with os.fdopen(descriptors[0], "rb") as file:
             answer = _describe(load_image(file, ImageLimits(**request["limits"]), canvas.allocate))
-        canvas.seal()
-        socket.send_fds(connection, [json.dumps(answer).encode()], [canvas.descriptor])
     except ImageError as error:
-        connection.send(json.dumps({"refused": CODES[error.code], "detail": _sentence(str(error))}).encode())
-    finally:
-        canvas.close()
+        answer = {"refused": CODES[error.code], "detail": _sentence(str(error))}
+    connection.send(json.dumps(answer).encode())
     signal.setitimer(signal.ITIMER_REAL, 0)
     return True
 

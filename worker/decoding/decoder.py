@@ -1,8 +1,6 @@
 """How is one decoder subprocess started, asked, killed and buried?"""
 
-import fcntl
 import json
-import mmap
 import os
 import signal
 import socket
@@ -10,7 +8,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +16,8 @@ from numpy.typing import NDArray
 
 import worker
 from screening.errors import AssayError, Failure, FailureCode
-from worker.decoding.child import F_GET_SEALS, LARGEST_MESSAGE, READY, SEALS
+from worker.decoding.canvas import SharedCanvas
+from worker.decoding.child import LARGEST_MESSAGE, READY
 from worker.defakerone.images import ImageLimits
 
 START_SECONDS = 120.0  # importing numpy and Pillow takes 0.2 s; a machine that swaps may take long, which is no error
@@ -47,7 +45,7 @@ class DecodeRefusedError(AssayError):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An image as it is seen: (height, width, 3) uint8 RGB, upright, in memory that ends with the array.
+    """An image as it is seen: (height, width, 3) uint8 RGB, upright.
 
     `orientation` is the EXIF value that was applied (1: none); `images.upright` turns other arrays alike.
     """
@@ -67,8 +65,10 @@ class Decoded:
 class Decoder:
     """One subprocess after the other, and the socket to it. For one thread at a time; the pool sees to that."""
 
-    def __init__(self, address_space: int) -> None:
+    def __init__(self, address_space: int, max_pixels: int) -> None:
         self._address_space = address_space
+        self._max_pixels = max_pixels
+        self._canvas: SharedCanvas | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._decodes = 0
@@ -85,23 +85,25 @@ class Decoder:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
-                self._process = _spawn(theirs, self._address_space)
+                canvas = SharedCanvas(self._max_pixels)
+                with canvas.lent() as descriptor:
+                    self._process = _spawn(theirs, descriptor, self._address_space)
             except OSError as error:
                 ours.close()
                 raise DecoderStartError(f"a decoder subprocess could not be started: {error}") from error
-        self._socket, self._decodes = ours, 0
+        self._socket, self._canvas, self._decodes = ours, canvas, 0
 
     def decode(self, file: BinaryIO, limits: ImageLimits, seconds: float) -> Decoded:
         """Decode one open file; raises DecodeRefusedError and DecoderStartError."""
-        message, descriptors = self._ask(file, {"limits": asdict(limits), "seconds": seconds})
+        message = self._ask(file, {"limits": asdict(limits), "seconds": seconds})
         if not message:
             raise self._crashed()
-        decoded = self._read(json.loads(message), descriptors)
+        decoded = self._read(json.loads(message))
         if self._decodes >= DECODES_A_LIFE:
             self.stop()
         return decoded
 
-    def _ask(self, file: BinaryIO, request: dict[str, Any]) -> tuple[bytes, list[int]]:
+    def _ask(self, file: BinaryIO, request: dict[str, Any]) -> bytes:
         """Send a request and await the answer, which is empty if the subprocess died over it.
 
         One that died before it read the request is no image's fault and is replaced. It shows as an error on sending,
@@ -113,7 +115,7 @@ class Decoder:
             try:
                 connection.settimeout(request["seconds"])
                 socket.send_fds(connection, [message], [file.fileno()])
-                answer, descriptors, _, _ = socket.recv_fds(connection, LARGEST_MESSAGE, 1)
+                answer = connection.recv(LARGEST_MESSAGE)
             except TimeoutError:
                 self.stop()
                 detail = f"Decoding took longer than {request['seconds']:g} seconds."
@@ -122,7 +124,7 @@ class Decoder:
                 self.stop()
             else:
                 self._decodes += 1
-                return answer, descriptors
+                return answer
         raise DecoderStartError("decoder subprocesses die before they can be asked")
 
     def _started(self) -> socket.socket:
@@ -153,7 +155,7 @@ class Decoder:
             FailureCode.DECODE_CRASHED, f"The decoder ended with {how} while it read the image.", strike=True
         )
 
-    def _read(self, answer: dict[str, Any], descriptors: list[int]) -> Decoded:
+    def _read(self, answer: dict[str, Any]) -> Decoded:
         if answer.get("refused") == FailureCode.DECODE_MEMORY:
             self.stop()  # what is left of its address space may be in pieces
             raise DecodeRefusedError(
@@ -161,8 +163,12 @@ class Decoder:
             )
         if "refused" in answer:
             raise DecodeRefusedError(FailureCode(answer["refused"]), answer["detail"])
+        pixels = None if self._canvas is None else self._canvas.take(answer["shape"])
+        if pixels is None:
+            self.stop()
+            raise DecodeRefusedError(FailureCode.DECODE_CRASHED, "The decoder's answer makes no sense.", strike=True)
         return Decoded(
-            pixels=_adopt(descriptors[0], tuple(answer["shape"])),
+            pixels=pixels,
             format=answer["format"],
             frames=answer["frames"],
             orientation=answer["orientation"],
@@ -182,7 +188,7 @@ class Decoder:
         self._socket.close()
         status = self._reap(self._process)
         self._process.stdin.close()
-        self._process = self._socket = None
+        self._process = self._socket = self._canvas = None
         return status
 
     @staticmethod
@@ -193,12 +199,12 @@ class Decoder:
         return process.wait()
 
 
-def _spawn(connection: socket.socket, address_space: int) -> subprocess.Popen[bytes]:
+def _spawn(connection: socket.socket, canvas: int, address_space: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-P", "-m", "worker.decoding.child", str(connection.fileno()), str(address_space)],
+        [sys.executable, "-P", "-m", "worker.decoding.child", *map(str, (connection.fileno(), canvas, address_space))],
         stdin=subprocess.PIPE,  # never written to: its end tells the child that this process is gone
         stdout=subprocess.DEVNULL,
-        pass_fds=[connection.fileno()],
+        pass_fds=[connection.fileno(), canvas],
         env=_environment(),
         cwd="/",
         start_new_session=True,  # a Ctrl-C in the terminal is the worker's to handle
@@ -206,19 +212,7 @@ def _spawn(connection: socket.socket, address_space: int) -> subprocess.Popen[by
 
 
 def _environment() -> dict[str, str]:
-    """Only what an import needs: no secrets, and no settings that would make numpy start threads."""
+    """Only what an import needs: no secrets, no threads of numpy's, large pages for the codecs' buffers."""
     inherited = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG") if name in os.environ}
-    return inherited | {"PYTHONPATH": str(PACKAGE_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-
-
-def _adopt(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Map received pixels. Memory that could still change or shrink under the map is not accepted."""
-    try:
-        sealed = fcntl.fcntl(descriptor, F_GET_SEALS) & SEALS == SEALS
-        if not sealed or os.fstat(descriptor).st_size != prod(shape):
-            raise DecodeRefusedError(FailureCode.DECODE_CRASHED, "The decoder's answer makes no sense.", strike=True)
-        # A private map: writing to the array, which torch likes to be possible, changes nothing but our own copy.
-        memory = mmap.mmap(descriptor, prod(shape), access=mmap.ACCESS_COPY)
-    finally:
-        os.close(descriptor)
-    return np.frombuffer(memory, np.uint8).reshape(shape)
+    ours = {"PYTHONPATH": str(PACKAGE_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return inherited | ours | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}

@@ -35,7 +35,7 @@ class DecoderPool:
         self._settings = settings
         self._limits = ImageLimits(settings.max_bytes, settings.max_pixels, settings.max_side, settings.max_frames)
         self._closed = False
-        self._decoders = [Decoder(settings.decode_memory) for _ in range(settings.decoders)]
+        self._decoders = [Decoder(settings.decode_memory, settings.max_pixels) for _ in range(settings.decoders)]
         self._idle: SimpleQueue[Decoder | None] = SimpleQueue()
         for decoder in self._decoders:
             decoder.start()
