@@ -24,6 +24,8 @@ class ApiServer:
         self.log = folder / f"api-{self.port}.log"
         self._workers = workers
         self._environment = {**_as_environment(settings), "ASSAY_PUBLIC_URL": self.url, **environment}
+        self.key = ""  # of whoever the test speaks for
+        self.known = ""  # an id that exists there
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from screening.errors import BlobNotFoundError, BlobStoreError
 
+TRIES = 5
 PARTIAL = ".partial-"  # a file that is still being written; never a blob
 
 
@@ -26,16 +27,19 @@ class LocalStore:
         return self.root.joinpath(*parts)
 
     def put(self, key: str, data: bytes | BinaryIO, content_type: str = "application/octet-stream") -> None:
-        """Write beside the target, flush to disk, rename: a crash leaves the old blob or the new one."""
+        """Write beside the target, flush to disk, rename: a crash leaves the old blob or the new one.
+
+        The folders are flushed too: a row that was committed must not outlive the name of its bytes.
+        """
         target = self._path(key)
         partial = target.with_name(f"{PARTIAL}{uuid4().hex}")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with _create(partial) as file:
                 file.write(data) if isinstance(data, bytes) else shutil.copyfileobj(data, file, 1 << 20)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(target)
+            _flush_folder(target.parent)
         except OSError as error:
             with suppress(OSError):  # where the folder itself is the trouble, removing fails as writing did
                 partial.unlink(missing_ok=True)
@@ -105,3 +109,25 @@ class LocalStore:
         key = f"probe/{uuid4().hex}"
         self.put(key, b"")
         self.delete([key])
+
+
+def _create(partial: Path) -> BinaryIO:
+    """Open a new file, with its folders; a concurrent `delete` may just be tidying those away, hence the tries."""
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):
+            missing = [folder for folder in partial.parents if not folder.exists()]
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            for folder in missing:
+                _flush_folder(folder.parent)
+            return partial.open("xb")
+    return partial.open("xb")
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk; one that is gone has none to keep."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
