@@ -1,19 +1,22 @@
 """Training: it learns, it resumes along the same curve, and it refuses bad data by name."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from worker.defakerone.config import DEFAKERONE_TINY
 from worker.defakerone.detector import DeFakerOne
-from worker.defakerone.manifest import CorruptImageError, MaskMismatchError, MissingFileError
+from worker.defakerone.manifest import CorruptImageError, MaskMismatchError, MissingFileError, read_manifest
+from worker.defakerone.training import gpu
 from worker.defakerone.training import trainer as trainer_module
 from worker.defakerone.training.lora import add_adapters, merge_adapters
 from worker.defakerone.training.progress import read_events
-from worker.defakerone.training.settings import Run, SettingsError, bundled_runs, read_run
+from worker.defakerone.training.settings import Run, SettingsError, bundled_runs, choose_stages, read_run
 from worker.defakerone.training.templates import load_templates
 from worker.defakerone.training.trainer import Trainer, TrainingError, write_whole
 
@@ -159,3 +162,25 @@ def test_the_ten_templates_open_with_all_eight_words() -> None:
     openers = {sentence.split()[0].rstrip(",") for t in templates for sentence in (t.positive, t.negative)}
     assert len(templates) == 10
     assert openers == {"Yes", "Yeah", "True", "Sure", "No", "Not", "Never", "None"}
+
+
+def test_stages_are_chosen_by_name_and_unknown_ones_refused() -> None:
+    run = read_run("small", {"photos": "photos"})
+    assert [stage.name for stage in choose_stages(run, "joint, masks").stages] == ["masks", "joint"]
+    with pytest.raises(SettingsError, match="no stage tracse"):
+        choose_stages(run, "tracse")
+
+
+def test_packing_keeps_every_camera_before_it_keeps_a_second_photo_of_one(tmp_path: Path) -> None:
+    photos, packed = tmp_path / "photos", tmp_path / "packed"
+    photos.mkdir()
+    rows = []
+    for number in range(9):
+        (photos / f"{number}.jpg").write_bytes(bytes(10_000 + 1000 * number))
+        row = {"id": f"p{number}", "image": f"{number}.jpg", "label": "real", "domain": "nature"}
+        rows.append({**row, "camera_model": f"camera {number // 3}"})
+    (photos / "manifest.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    done = CliRunner().invoke(gpu.main, ["pack", str(photos), str(packed), "--mib", str(60_000 / 2**20)])
+    assert done.exit_code == 0
+    assert {entry.extra["camera_model"] for entry in read_manifest(packed)} == {"camera 0", "camera 1", "camera 2"}
+    assert sum(path.stat().st_size for path in packed.glob("*.jpg")) <= 60_000

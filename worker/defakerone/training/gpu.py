@@ -19,6 +19,8 @@ import click
 
 from worker.defakerone.manifest import Entry, read_manifest, write_manifest
 
+LATER = "masks,verdicts,joint"  # what is left for a model that knows its traces
+
 
 @click.group()
 def main() -> None:
@@ -75,14 +77,14 @@ def run(
     photos: Path, out: Path, start: Path | None, tokenizer: Path | None, scratch: Path, config: str, share: float
 ) -> None:
     """Train by the clock and leave checkpoint, log and curves in OUT."""
-    from worker.defakerone.training.settings import read_run
+    from worker.defakerone.training.settings import choose_stages, read_run
     from worker.defakerone.training.trainer import Trainer
 
     options: dict[str, Any] = {"photos": photos, "cache": scratch / "pyramids", "start": start, "tokenizer": tokenizer}
     if start is not None:
         options |= {"preset": "", "high_pass_start": False}
     settings = read_run(config, options)
-    stages = settings.stages if start is None else settings.stages[2:]  # traces are learned already
+    stages = settings.stages if start is None else choose_stages(settings, LATER).stages
     stages = tuple(replace(stage, minutes=stage.minutes * share) for stage in stages)
     folder = scratch / "run"
     workers = max(1, (os.cpu_count() or 2) - 2)

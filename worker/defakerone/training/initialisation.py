@@ -64,6 +64,9 @@ def start_forensic(network: Network, pictures: Tensor) -> None:
     for convolution in (embeddings.patch_embeddings.projection, trunk.patch_embed.proj):
         assert isinstance(convolution, nn.Conv2d)  # noqa: S101 - by construction of both branches
         start_high_pass(convolution, pictures)
+    last = network.seg_projection[-1]
+    assert isinstance(last, nn.Linear)  # noqa: S101 - Linear, ReLU, Linear
+    nn.init.zeros_(last.weight)  # the mask branch learns under a constant prompt first: joining starts from just that
     for layer in network.vision_tower.encoder.layer:
         for scale in (layer.lambda_1, layer.lambda_2):
             assert isinstance(scale, Tensor)  # noqa: S101 - transformers' layer scales

@@ -6,7 +6,7 @@ A run is a TOML file: the model to start from, the data, and stages that follow 
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -127,6 +127,17 @@ def read_run(config: str, overrides: Mapping[str, Any] | None = None) -> Run:
     typed = {key: Path(value) if key in paths else value for key, value in top.items()}
     run: Run = _build(Run, {**typed, "stages": stages, "recipe": recipe}, config)
     return run
+
+
+def choose_stages(run: Run, names: str | None) -> Run:
+    """Keep the stages named in a comma-separated list, in the run's own order; all of them without a list."""
+    if names is None:
+        return run
+    wanted = [name.strip() for name in names.split(",")]
+    known = [stage.name for stage in run.stages]
+    if unknown := [name for name in wanted if name not in known]:
+        raise SettingsError(f"no stage {', '.join(unknown)}; the configuration has {', '.join(known)}")
+    return replace(run, stages=tuple(stage for stage in run.stages if stage.name in wanted))
 
 
 def bundled_runs() -> list[str]:
