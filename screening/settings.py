@@ -74,6 +74,8 @@ class Settings(BaseSettings):
 
     # Webhooks. One attempt gets this long in all; receivers are told to answer first and work afterwards.
     webhook_seconds: float = 15.0
+    # Seconds over that for which a sender holds its rows: time to record, also after a short outage of the database.
+    webhook_lease_margin: float = 45.0
     webhook_concurrency: int = Field(default=256, ge=1)  # attempts under way in one process: waiting costs a socket
     # What one endpoint, and one platform, may hold of that, over all processes. A platform whose endpoints all time
     # out must leave room for everybody else.

@@ -32,8 +32,6 @@ from worker.service import VERSION
 
 logger = structlog.get_logger(__name__)
 
-LEASE_MARGIN = 45.0  # seconds over the deadline of an attempt: time to record it, also after a short database outage
-RECORD_FOR = 30.0  # seconds to go on trying to record; below the margin, or the rows would belong to others
 LOOK_AGAIN = 0.25  # seconds until a claim is tried again while attempts are under way
 RESCUED_AT_ONCE = 1_000
 T = TypeVar("T")
@@ -65,7 +63,7 @@ class Sender:
         self._stopping = stopping
         self._box = SecretBox(settings.keys)
         self._limits = Limits(settings.webhook_per_endpoint, settings.webhook_per_platform)
-        self._lease = timedelta(seconds=settings.webhook_seconds + LEASE_MARGIN)
+        self._lease = timedelta(seconds=settings.webhook_seconds + settings.webhook_lease_margin)
         self._rng = random.Random()  # noqa: S311 - jitter
         self._under_way: set[asyncio.Task[Attempted]] = set()
 
@@ -93,7 +91,7 @@ class Sender:
         """Record what ended and claim what may follow, in one transaction."""
         if not ended and not room:
             return []
-        until = time.monotonic() + RECORD_FOR
+        until = time.monotonic() + self._settings.webhook_lease_margin * 2 / 3
         while True:
             try:
                 return await self._transaction(_exchange, ended, room, self._limits, self._lease)
