@@ -161,7 +161,7 @@ def eventually_decoded(pool: DecoderPool, data: bytes) -> np.ndarray[Any, Any]:
 
 
 def test_a_stopped_subprocess_is_killed_at_the_deadline() -> None:
-    with DecoderPool(Settings(decoders=1, decode_seconds=1)) as pool:
+    with DecoderPool(Settings(decoders=1, decode_seconds=4)) as pool:
         pool.decode(slow_png(1))
         os.kill(pool.pids[0], signal.SIGSTOP)
         with pytest.raises(DecodeRefusedError) as refused:
@@ -223,9 +223,10 @@ def test_closing_ends_decodes_at_work_and_leaves_no_process_descriptor_or_shared
         running = [threads.submit(pool.decode, data) for _ in range(4)]
         wait_until(lambda: any(at_work(pid) for pid in pids), "a decode has begun")
         pool.close()
-        for future in running:
-            with pytest.raises(DecoderClosedError):
-                future.result()
+        ends = [future.exception() for future in running]
+    # A busy machine may let one finish before it is closed; none may end in any other way.
+    assert any(isinstance(end, DecoderClosedError) for end in ends)
+    assert all(end is None or isinstance(end, DecoderClosedError) for end in ends)
     assert not any(alive(pid) for pid in pids)
     assert descriptors() == before
     assert shared_memory() == shm
