@@ -32,6 +32,9 @@ TAGS = {
     "webhooks": "Hear of it without asking.",
     "policy": "What follows from a finding.",
     "reviews": "People decide the doubtful ones.",
+    "goldens": "Images whose truth is known, to measure reviewers.",
+    "quality": "How good policy and people are.",
+    "audit": "Who did what, and packs that prove it.",
     "session": "Reviewers signing in to the dashboard.",
     "operations": "Probes.",
 }

@@ -62,6 +62,10 @@ ROWS = (
     Row("POST", "/v1/reviews/{id}/reversal", Role.LEAD, CHOICE),
     Row("GET", "/v1/reviews/{id}/evidence", Role.LEAD),
     Row("GET", "/v1/audit", Role.LEAD),
+    Row("GET", "/v1/quality", Role.LEAD),
+    Row("GET", "/v1/goldens", Role.LEAD),
+    Row("POST", "/v1/goldens", Role.LEAD, {"truth": "fake"}),
+    Row("DELETE", "/v1/goldens/{scr}", Role.LEAD),
     Row("GET", "/v1/reviews/{id}/cluster", Role.REVIEWER),
     Row("POST", "/v1/reviews/{id}/bulk", Role.LEAD, {"dry_run": True, **CHOICE}),
     Row("POST", "/v1/reviews/bulk/dec_{0}/undo", Role.REVIEWER, {}),
@@ -76,6 +80,7 @@ ROWS = (
     Row("GET", "/v1/policy/kill-switch", Role.REVIEWER),
     Row("PUT", "/v1/policy/kill-switch", Role.ADMIN, {"engaged": True}),
 )
+SCREENINGS: dict[str, str] = {}  # the screening of each fixture's review
 ABSENT = {
     ("GET", "/v1/policy/shadow"),
     ("GET", "/v1/reviews/{id}/corrections/0"),
@@ -89,7 +94,10 @@ def review_id(sessions: Sessions, platform: Platform, settings: Settings) -> str
     policy(sessions, platform)
     made = screened(sessions, platform)
     with_files(sessions, settings.blob_url, made, pictures.jpeg(64, 48))
-    return encode(Prefix.REVIEW, made)
+    named = encode(Prefix.REVIEW, made)
+    with sessions() as session:
+        SCREENINGS[named] = encode(Prefix.SCREENING, session.get_one(Review, made).screening_id)
+    return named
 
 
 @asynccontextmanager
@@ -102,9 +110,12 @@ async def signed_in(app: FastAPI, sessions: Sessions, *granted: Platform, role: 
 
 async def send(page: Browser, row: Row, review_id: str, platform: Platform, **options: Any) -> httpx.Response:
     path = row.path.replace("{id}", review_id).replace("{0}", "0" * 32)
+    path = path.replace("{scr}", SCREENINGS.get(review_id, ""))
     if "{id}" not in row.path and not row.path.endswith("claim"):
         path += f"?platform={encode(Prefix.PLATFORM, platform.id)}"
     body = row.json
+    if row.path == "/v1/goldens" and body:
+        body = {**body, "screening": SCREENINGS[review_id]}
     if row.path.endswith("reviews/claim"):
         body = {"platform": encode(Prefix.PLATFORM, platform.id)}
     if row.method == "PUT" and "headers" not in options:
@@ -113,9 +124,7 @@ async def send(page: Browser, row: Row, review_id: str, platform: Platform, **op
 
 
 def test_the_matrix_knows_every_route() -> None:
-    listed = {
-        (row.method, re.sub(r"/0$", "/{}", row.path.replace("{id}", "{}").replace("dec_{0}", "{}"))) for row in ROWS
-    }
+    listed = {(row.method, re.sub(r"/0$", "/{}", re.sub(r"\{id\}|\{scr\}|dec_\{0\}", "{}", row.path))) for row in ROWS}
     served = {
         (method, re.sub(r"\{[^}]*\}", "{}", route.path))
         for router in ROUTERS
@@ -134,7 +143,7 @@ async def test_each_role_does_what_it_may_and_no_more(
         for row in ROWS:
             answer = await send(page, row, review_id, platform)
             if role.includes(row.least):
-                expected = {404} if (row.method, row.path) in ABSENT else {200, 204, 409, 412}
+                expected = {404} if (row.method, row.path) in ABSENT else {200, 201, 204, 409, 412}
                 assert answer.status_code in expected, (row, answer.text)
             else:
                 assert (answer.status_code, answer.json()["code"]) == (403, "role_too_small"), row
