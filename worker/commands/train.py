@@ -22,7 +22,7 @@ def train(config: str, out: Path, stages: str | None, **options: object) -> None
 
     With --start it goes on from weights: `--start DIR --stages masks,verdicts,joint`.
     The same command resumes: a run that was stopped goes on along the same curve. On several GPUs start it with
-    `accelerate launch -m worker.commands.train CONFIG ...`.
+    `torchrun --nproc-per-node 8 -m worker.commands.train CONFIG ...`.
     """
     from worker.defakerone.errors import DetectorError
     from worker.defakerone.manifest import ManifestError

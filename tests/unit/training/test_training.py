@@ -184,3 +184,11 @@ def test_packing_keeps_every_camera_before_it_keeps_a_second_photo_of_one(tmp_pa
     assert done.exit_code == 0
     assert {entry.extra["camera_model"] for entry in read_manifest(packed)} == {"camera 0", "camera 1", "camera 2"}
     assert sum(path.stat().st_size for path in packed.glob("*.jpg")) <= 60_000
+
+
+def test_a_stage_that_no_longer_gets_better_ends_early(manifest: Path, tmp_path: Path) -> None:
+    base = _run(manifest)
+    idle = replace(base.stages[0], rate=0.0, steps=50, validate_every=1, patience=2)
+    Trainer(replace(base, stages=(idle,)), tmp_path / "run").train()
+    validated = [event["step"] for event in read_events(tmp_path / "run" / "log.jsonl") if "scores" in event]
+    assert validated == [1, 2, 3]

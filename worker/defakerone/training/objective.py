@@ -82,7 +82,7 @@ class Objective(nn.Module):
             self._patch_terms(batch, patches, hidden, verdict, terms)
         seg = ids == network.seg_id
         prompt = network.seg_projection(hidden[seg]) if self.stage.branch == "joint" and bool(seg.any()) else None
-        return verdict, prompt
+        return verdict.detach(), prompt
 
     def _patch_terms(
         self, batch: Batch, patches: Tensor, hidden: Tensor, verdict: Tensor, terms: dict[str, Tensor]
@@ -123,7 +123,8 @@ class Objective(nn.Module):
                 terms["object"] = OBJECT * F.binary_cross_entropy_with_logits(scores, fake)
         if self.watch is not None:
             self.watch.seen.clear()
-        return masks
+        # Across several devices, only what the loss depends on may hang on the graph that leaves this module.
+        return Masks(masks.multimask_logits.detach(), masks.ious.detach(), masks.object_scores.detach())
 
     def _square_terms(self, batch: Batch, features: GroundingFeatures, terms: dict[str, Tensor]) -> None:
         assert batch.targets is not None  # noqa: S101 - the stage's batches hold it

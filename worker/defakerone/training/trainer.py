@@ -78,7 +78,8 @@ class Trainer:
         self.heads: dict[str, Tensor] = {}  # the auxiliary heads, handed from stage to stage
         self.shown: tuple[int, list[Batch]] | None = None  # the stage's validation batches, drawn once
         self.position = Position()
-        self._prepare_folder()
+        with self.accelerator.main_process_first():  # one process describes the run, the others compare with it
+            self._prepare_folder()
 
     def train(self) -> Path:
         """Run every stage that is left and return the checkpoint's folder."""
