@@ -41,7 +41,7 @@ def test_axe_finds_no_serious_violation_on_any_page(
     sign_in(page, dashboard.url)
     with dashboard.sessions() as session:
         screening = encode(Prefix.SCREENING, session.get_one(Review, review_id).screening_id)
-    for path in (*PAGES, f"/screenings/{screening}"):
+    for path in (*PAGES, f"/screenings/{screening}", f"/reviews/{encode(Prefix.REVIEW, review_id)}/cluster"):
         page.goto(dashboard.url + path, wait_until="networkidle")
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
         found[path] = violations(page)

@@ -50,6 +50,14 @@ async def one_item(request: Request, viewer: Viewing, review_id: str) -> Respons
     return _desk(request, viewer, review_id, None, None)
 
 
+@router.get("/reviews/{review_id}/cluster")
+async def look_alikes(request: Request, viewer: Viewing, review_id: str) -> Response:
+    """The waiting look-alikes of one image, to be decided together; a lead's page."""
+    if decode(Prefix.REVIEW, review_id) is None:
+        raise not_found()
+    return frame.page(request, viewer, "cluster.html", review_id=review_id)
+
+
 def _desk(
     request: Request, viewer: Viewing, review_id: str | None, queue: str | None, platform: str | None
 ) -> Response:

@@ -91,16 +91,15 @@ function submission(review) {
 }
 
 function similar(review) {
-  if (review.similar.length === 0) return null;
   const cases = review.similar.map((past) => {
     const picture = node("img", { className: "thumb blurred", src: past.thumbnail, alt: "", loading: "lazy" });
     const outcome = past.verdict ? badge(past.verdict) : node("span", { className: "faint small", textContent: "undecided" });
     return node("a", { className: "past", href: `/reviews/${past.review_id}` }, picture, outcome,
       node("span", { className: "faint small", textContent: past.transform === "same" ? `distance ${past.distance}` : past.transform.replace("_", " ") }));
   });
-  const { pending, is_minimum: more } = review.cluster ?? { pending: 0 };
-  const cluster = pending > 0 ? node("a", { href: `/reviews/${review.id}/cluster`, textContent: `Decide ${pending}${more ? "+" : ""} waiting look-alikes together` }) : null;
-  return section("Similar cases", node("div", { className: "past-cases" }, ...cases), cluster);
+  const { pending } = review.cluster ?? { pending: 0 };
+  const cluster = pending > 0 ? node("a", { href: `/reviews/${review.id}/cluster`, textContent: `See ${pending} waiting look-alike${pending === 1 ? "" : "s"}` }) : null;
+  return section("Similar cases", cases.length ? node("div", { className: "past-cases" }, ...cases) : null, cluster);
 }
 
 const policy = (review) => section("Policy", node("p", { className: "soft policy-text", textContent: review.policy.text || "No text was written." }),
