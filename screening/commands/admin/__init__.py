@@ -7,7 +7,7 @@ from importlib import import_module
 
 from screening.commands.admin.group import admin
 
-COMMANDS = ("platforms", "keys", "endpoints", "retention", "reviewers", "evidence")
+COMMANDS = ("migrate", "platforms", "keys", "endpoints", "retention", "reviewers", "evidence")
 
 for _name in COMMANDS:
     import_module(f"{__name__}.{_name}")
