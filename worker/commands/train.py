@@ -10,6 +10,8 @@ import click
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder; resumes what is there.")
 @click.option("--photos", type=click.Path(path_type=Path), help="Authentic photos to forge from (manifest.jsonl).")
 @click.option("--manifest", type=click.Path(path_type=Path), help="Images with labels and masks to learn from.")
+@click.option("--labelled", type=click.Path(path_type=Path), help="Labelled pictures to mix among forgeries.")
+@click.option("--labelled-share", type=click.FloatRange(0, 1), help="Their share of the pictures.")
 @click.option("--start", type=click.Path(path_type=Path), help="Begin with this checkpoint instead of random weights.")
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="Folder with a tokenizer, for random weights.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Where decoded photos are kept.")

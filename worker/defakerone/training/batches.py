@@ -4,7 +4,6 @@ Picture number i depends on the seed and on i alone, and batch number k holds fi
 exactly what an unbroken one would have seen.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from multiprocessing import get_context
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from worker.defakerone.config import DeFakerOneConfig
 from worker.defakerone.manifest import Entry
 from worker.defakerone.samples import load_sample
+from worker.defakerone.training.forgery.journey import resize_both, travel
 from worker.defakerone.training.forgery.photos import PhotoLibrary
 from worker.defakerone.training.forgery.synthesis import Sample
 from worker.defakerone.training.forgery.traces import TraceSample, draw_traces
@@ -27,6 +27,8 @@ from worker.defakerone.training.rows import Row, RowWriter, TileView, cut_tiles,
 from worker.defakerone.training.settings import Stage
 from worker.defakerone.training.templates import load_templates
 from worker.defakerone.training.views import SquareView, square_view
+
+LONGEST = 900  # side to which a labelled picture is reduced before it travels, like the scenes of forgeries
 
 
 class Source(Protocol):
@@ -55,9 +57,9 @@ class ManifestSource:
     def __init__(self, entries: list[Entry], seed: int) -> None:
         """Index the entries; raises ValueError where there are none."""
         self.seed = seed
-        self.tree: dict[str, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+        self.tree: dict[str, dict[str, list[Entry]]] = {}
         for entry in entries:
-            self.tree[entry.domain][entry.operation].append(entry)
+            self.tree.setdefault(entry.domain, {}).setdefault(entry.operation, []).append(entry)
         if not entries:
             raise ValueError("no entry to train on: the manifest has none in this split")
 
@@ -73,6 +75,26 @@ class ManifestSource:
         entry = loaded.entry
         known = not entry.is_fake or loaded.mask is not None
         return Sample(pixels, mask, entry.is_fake, entry.domain, entry.operation, (entry.id,), masked=known)
+
+
+class MixedSource:
+    """Forgeries with a share of labelled pictures among them, which then travel the same platforms."""
+
+    def __init__(self, forgeries: Source, labelled: ManifestSource, share: float, seed: int) -> None:
+        """`share` of all pictures come from `labelled`: generated ones, say, that nothing here can synthesise."""
+        self.forgeries, self.labelled, self.share, self.seed = forgeries, labelled, share, seed
+
+    def draw(self, index: int) -> Sample | TraceSample:
+        """Draw picture number `index` from one of the two."""
+        rng = np.random.default_rng((self.seed, index, 3))
+        if rng.random() >= self.share:
+            return self.forgeries.draw(index)
+        sample = self.labelled.draw(index)
+        size = np.array(sample.mask.shape[::-1])
+        fitted = tuple(int(side) for side in np.maximum(64, size * min(1.0, LONGEST / size.max())))
+        pixels, mask, _ = resize_both(sample.pixels, sample.mask, (fitted[0], fitted[1]), cv2.INTER_AREA)
+        pixels, mask, _ = travel(rng, pixels, mask)
+        return replace(sample, pixels=pixels, mask=mask)
 
 
 def _pick(rng: np.random.Generator, names: list[str]) -> str:

@@ -82,6 +82,8 @@ class Run:
     tokenizer: Path | None = None
     photos: Path | None = None
     manifest: Path | None = None
+    labelled: Path | None = None  # labelled pictures to mix among forgeries
+    labelled_share: float = 0.0
     cache: Path | None = None
     seed: int = 0
     precision: Literal["bfloat16", "float32"] = "bfloat16"
@@ -123,7 +125,7 @@ def read_run(config: str, overrides: Mapping[str, Any] | None = None) -> Run:
     stages = tuple(_build(Stage, row, "stage") for row in data.pop("stage", []))
     recipe = _build(Recipe, _recipe_row(data.pop("recipe", {})), "recipe")
     top = {**data, **{key: value for key, value in (overrides or {}).items() if value is not None}}
-    paths = {"start", "tokenizer", "photos", "manifest", "cache"}
+    paths = {"start", "tokenizer", "photos", "manifest", "labelled", "cache"}
     typed = {key: Path(value) if key in paths else value for key, value in top.items()}
     run: Run = _build(Run, {**typed, "stages": stages, "recipe": recipe}, config)
     return run

@@ -24,7 +24,16 @@ from worker.defakerone.detector import DeFakerOne
 from worker.defakerone.manifest import Entry, read_manifest
 from worker.defakerone.preprocessing import normalise
 from worker.defakerone.samples import check_files
-from worker.defakerone.training.batches import Batch, Collate, ManifestSource, Source, TraceSource, Views, batches
+from worker.defakerone.training.batches import (
+    Batch,
+    Collate,
+    ManifestSource,
+    MixedSource,
+    Source,
+    TraceSource,
+    Views,
+    batches,
+)
 from worker.defakerone.training.calibrate import calibrated
 from worker.defakerone.training.forgery.corpus import default_cache
 from worker.defakerone.training.forgery.photos import PhotoLibrary, split_of, stable_order
@@ -204,7 +213,12 @@ class Trainer:
             tile = self.model.config.vision.image_size
             side = (stage.square or self.model.config.grounding.image_size) if stage.branch == "mask" else tile
             return TraceSource(library, seed, side)
-        return Synthesizer(library, seed, self.run.recipe)
+        forgeries = Synthesizer(library, seed, self.run.recipe)
+        if split != "train" or self.run.labelled is None:
+            return forgeries
+        labelled = [entry for entry in read_manifest(self.run.labelled) if split_of(entry) == split]
+        check_files(labelled)
+        return MixedSource(forgeries, ManifestSource(labelled, seed), self.run.labelled_share, seed)
 
     def _start_filters(self, stage: Stage, resumed: dict[str, Any] | None) -> None:
         if not self.run.high_pass_start or self.position.stage or self.position.step or resumed is not None:

@@ -1,0 +1,81 @@
+"""Batches: the same pictures in the same order, balanced over domains, whoever draws them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from worker.defakerone.config import DEFAKERONE_TINY
+from worker.defakerone.manifest import read_manifest
+from worker.defakerone.prompt import PromptConfig
+from worker.defakerone.tokenizer import Tokenizer
+from worker.defakerone.training.batches import Batch, Collate, ManifestSource, MixedSource, Views, batches
+from worker.defakerone.training.forgery.synthesis import Sample
+from worker.defakerone.training.losses import IGNORED
+from worker.defakerone.training.rows import RowWriter
+from worker.defakerone.training.settings import Stage
+
+TOKENIZER = Path(__file__).parents[2] / "fixtures" / "defakerone" / "checkpoint"
+
+
+@pytest.fixture
+def views(manifest: Path) -> Views:
+    stage = Stage(name="joint", branch="joint", source="manifest", batch=4)
+    writer = RowWriter(Tokenizer.from_directory(TOKENIZER), PromptConfig(), DEFAKERONE_TINY.tokens_per_tile)
+    return Views(ManifestSource(read_manifest(manifest), 5), stage, DEFAKERONE_TINY, writer, 5, train=True)
+
+
+def _drawn(views: Views, start: int, workers: int, count: int) -> list[Batch]:
+    return list(batches(views, Collate(2), start, workers, stop=start + count))
+
+
+def test_processes_and_starting_points_do_not_change_what_a_batch_holds(views: Views) -> None:
+    whole = _drawn(views, 0, 0, 4)
+    for later in (_drawn(views, 2, 0, 2), _drawn(views, 2, 2, 2)):
+        for one, two in zip(whole[2:], later, strict=True):
+            assert one.squares is not None
+            assert two.squares is not None
+            assert torch.equal(one.squares, two.squares)
+            assert one.ids is not None
+            assert two.ids is not None
+            assert torch.equal(one.ids, two.ids)
+
+
+def test_a_short_row_learns_the_verdict_alone_and_shows_seg_where_the_product_puts_it(views: Views) -> None:
+    (batch,) = _drawn(views, 0, 0, 1)
+    assert batch.labels is not None
+    assert batch.verdicts is not None
+    assert batch.ids is not None
+    tokenizer = views.writer.tokenizer
+    for row, verdict, fake in zip(range(4), batch.verdicts.tolist(), batch.fake.tolist(), strict=True):
+        learned = torch.nonzero(batch.labels[row] != IGNORED)[:, 0].tolist()
+        assert learned == [verdict + 1]
+        word = tokenizer.decode([int(batch.labels[row, verdict + 1])])
+        assert word in (("Yes", "Yeah", "True", "Sure") if fake else ("No", "Not", "Never", "None"))
+        assert int(batch.ids[row, verdict + 1]) == tokenizer.id_of("[SEG]")
+
+
+def test_domains_are_drawn_alike_however_many_pictures_each_has(manifest: Path) -> None:
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for row in rows[:2]:
+        row["domain"] = "document"
+    manifest.write_text("\n".join(json.dumps(row) for row in rows))
+    source = ManifestSource(read_manifest(manifest), 9)
+    drawn = [source.draw(number).domain for number in range(300)]
+    assert 0.4 < np.mean([domain == "document" for domain in drawn]) < 0.6
+
+
+def test_labelled_pictures_come_in_their_share(manifest: Path) -> None:
+    class Blank:
+        def draw(self, index: int) -> Sample:
+            pixels = np.zeros((64, 64, 3), np.uint8)
+            return Sample(pixels, pixels[..., 0], False, "aigc", "none", (str(index),))
+
+    mixed = MixedSource(Blank(), ManifestSource(read_manifest(manifest), 1), 0.25, 1)
+    drawn = [mixed.draw(number) for number in range(400)]
+    assert all(isinstance(sample, Sample) for sample in drawn)
+    share = np.mean([isinstance(sample, Sample) and sample.domain == "nature" for sample in drawn])
+    assert 0.17 < share < 0.33
+    assert all(sample.pixels.shape[:2] == sample.mask.shape for sample in drawn)
