@@ -4,8 +4,9 @@ Each lives in its own module under `worker.commands` and is named there by an en
 running one imports no other. This module only gathers them.
 """
 
+from worker.commands.bench import bench
 from worker.commands.convert import convert
 from worker.commands.detect import detect
 from worker.commands.evaluate import evaluate
 
-__all__ = ["convert", "detect", "evaluate"]
+__all__ = ["bench", "convert", "detect", "evaluate"]

@@ -19,7 +19,9 @@ For training: `DeFakerOne.from_config(config, tokenizer_dir)` gives random weigh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from worker.defakerone.settings import InferenceSettings
 from worker.defakerone.tokenizer import IMAGE_CONTEXT, SEGMENTATION, Tokenizer
 from worker.defakerone.verdict import Detection, Inference, conclude
 
+_THREADS = min(8, os.cpu_count() or 1)  # Pillow, numpy and OpenCV release the interpreter lock
 UNSAVED = "unsaved"  # the weights' digest of a model that was never on disk
 
 
@@ -152,8 +155,9 @@ class DeFakerOne:
 
     def detect(self, images: Sequence[Image.Image]) -> list[Detection]:
         """Screen upright PIL images of any size and mode, in one batch, in order."""
-        prepared = [self.preprocess(image) for image in images]
-        return [self.finish(*pair) for pair in zip(prepared, self.infer(prepared), strict=True)]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            prepared = list(pool.map(self.preprocess, images))
+            return list(pool.map(self.finish, prepared, self.infer(prepared)))
 
     def warm(self, batch_sizes: Sequence[int] = (1,)) -> None:
         """Run every tile count once at these batch sizes, so that no upload pays for compilation or allocation."""

@@ -21,6 +21,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from worker.defakerone.attention import use_fast_attention
 from worker.defakerone.config import GroundingConfig
 from worker.defakerone.records import Record
 
@@ -122,6 +123,13 @@ def build_grounding(config: GroundingConfig) -> GroundingModel:
         )
 
 
+class _NoPositions(nn.Module):
+    """Stands in for the neck's position maps, which only video memory reads; they would cost a copy of every level."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(())
+
+
 def _positions(width: int) -> PositionEmbeddingSine:
     # `warmup_cache` would touch cuda:0 even where the model is for the CPU.
     return PositionEmbeddingSine(num_pos_feats=width, normalize=True, scale=None, warmup_cache=False)
@@ -136,8 +144,9 @@ def _image_encoder(config: GroundingConfig) -> nn.Module:
         window_pos_embed_bkg_spatial_size=config.window_pos_embed_bkg_spatial_size,
         window_spec=config.window_spec,
     )
+    use_fast_attention(trunk)
     neck = FpnNeck(
-        position_encoding=_positions(config.d_model),
+        position_encoding=_NoPositions(),
         d_model=config.d_model,
         backbone_channel_list=config.channels,
         fpn_top_down_levels=list(config.fpn_top_down_levels),

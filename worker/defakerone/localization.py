@@ -90,19 +90,26 @@ def sigmoid(logits: Floats) -> Floats:
 
 def find_regions(mask: Bytes, heatmap: Floats) -> list[Region]:
     """Return the connected parts of a mask, largest first, at most MAX_REGIONS and none smaller than SPECK."""
-    _, found, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    left, top, width, height = cv2.boundingRect(mask)  # labelling costs most of all here, so label no empty margin
+    inside = np.ascontiguousarray(mask[top : top + height, left : left + width])
+    if inside.size == 0:
+        return []
+    _, found, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
     labels = np.asarray(found, dtype=np.int32)
     areas = stats[1:, cv2.CC_STAT_AREA]
     largest = np.argsort(-areas, kind="stable")[:MAX_REGIONS]
-    return [
-        _region(int(n) + 1, labels, stats[n + 1].tolist(), heatmap) for n in largest if areas[n] >= SPECK * mask.size
-    ]
+    large = [int(n) + 1 for n in largest if areas[n] >= SPECK * mask.size]
+    return [_region(n, labels, stats[n].tolist(), (left, top), heatmap) for n in large]
 
 
-def _region(number: int, labels: npt.NDArray[np.int32], stats: list[int], heatmap: Floats) -> Region:
+def _region(
+    number: int, labels: npt.NDArray[np.int32], stats: list[int], corner: tuple[int, int], heatmap: Floats
+) -> Region:
+    """Measure one component; `labels` and `stats` lie on the part of the image that begins at `corner`."""
     x, y, width, height, area = stats
-    box = slice(y, y + height), slice(x, x + width)
-    heat = heatmap[box][labels[box] == number]
+    inside = labels[y : y + height, x : x + width] == number
+    x, y = x + corner[0], y + corner[1]
+    heat = heatmap[y : y + height, x : x + width][inside]
     return Region((x, y, width, height), area / heatmap.size, float(heat.mean(dtype=np.float64)), float(heat.max()))
 
 

@@ -25,6 +25,7 @@ from transformers.models.internvl.configuration_internvl import InternVLConfig
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector, InternVLVisionModel
 from transformers.models.llama.modeling_llama import LlamaModel, LlamaRotaryEmbedding
 
+from worker.defakerone.attention import FULL
 from worker.defakerone.config import DeFakerOneConfig, LanguageConfig, VisionConfig
 from worker.defakerone.errors import PromptError
 from worker.defakerone.grounding import Masks, build_grounding
@@ -188,7 +189,7 @@ def native_config(config: DeFakerOneConfig) -> InternVLConfig:
         downsample_ratio=config.downsample_ratio,
         tie_word_embeddings=False,
     )
-    native._attn_implementation = "sdpa"  # reaches both parts; left alone, the vision tower would fall back to eager
+    native.vision_config._attn_implementation = FULL  # type: ignore[union-attr]
     native.text_config._attn_implementation = CAUSAL  # type: ignore[union-attr]
     return native
 

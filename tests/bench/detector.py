@@ -1,0 +1,159 @@
+"""How many images a second does the detector screen, against the straightforward implementation of the same model?"""
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from PIL import Image
+
+from tests.bench.results import save, show
+from tests.bench.straightforward import Straightforward
+from worker.commands.runtime import DTYPES, default_weights
+from worker.defakerone import DeFakerOne
+from worker.defakerone.config import PRESETS
+from worker.defakerone.metadata import Metadata
+from worker.defakerone.placement import choose_device, choose_dtype
+from worker.defakerone.prompt import PromptConfig
+from worker.defakerone.settings import InferenceSettings, MaskMode
+
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "defakerone"
+# Pictures as platforms get them, width x height: portraits, landscapes, squares, documents, thumbnails.
+SIZES = [(1600, 1200), (1200, 1600), (1080, 1080), (1920, 1080), (1240, 1754), (640, 480), (750, 1334), (400, 300)]
+
+
+@click.command()
+@click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint folder; default: the bundled one.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Random weights of this size instead of a checkpoint.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--dtype", default="auto", show_default=True, type=click.Choice(DTYPES))
+@click.option("--images", default=16, show_default=True, help="Images a measurement; unlike sizes.")
+@click.option("--batch", "batches", multiple=True, type=int, default=(1, 2, 4, 8, 16, 32), show_default=True)
+@click.option("--rounds", default=3, show_default=True, help="The median of so many is reported.")
+@click.option("--mask", "masks", multiple=True, default=("above=0.5", "never"), show_default=True)
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile with CUDA graphs.")
+@click.option("--reference/--no-reference", default=True, show_default=True)
+def command(
+    weights: Path | None,
+    preset: str | None,
+    device: str,
+    dtype: str,
+    images: int,
+    batches: tuple[int, ...],
+    rounds: int,
+    masks: tuple[str, ...],
+    compiled: bool,
+    reference: bool,
+) -> None:
+    """Images a second: batch sizes, mask modes, and the straightforward implementation beside them."""
+    place = choose_device(device)
+    kind = choose_dtype(dtype, place)
+    model = load(weights, preset, place, kind, InferenceSettings(compile=compiled))
+    pictures = make_pictures(images)
+    rows: list[dict[str, Any]] = []
+    if reference:
+        rows += straightforward_rows(model, weights, preset, pictures, rounds)
+    for batch in batches:
+        runs = max(images, batch)
+        many = (pictures * (runs // images + 1))[:runs]
+        rows.append(measure(f"batch {batch}", _in_batches(model, many, batch), runs, rounds))
+    for mode in masks:
+        other = model.with_settings(mask_mode=MaskMode.parse(mode))
+        rows.append(measure(f"batch 8, masks {mode}", _in_batches(other, pictures, 8), images, rounds))
+    report(model, rows)
+
+
+def straightforward_rows(
+    model: DeFakerOne, weights: Path | None, preset: str | None, pictures: list[Image.Image], rounds: int
+) -> list[dict[str, Any]]:
+    """Measure the reference's way: on a CPU in float32, as one loads a model without thinking, and in our type."""
+    kinds = {model.dtype: model}
+    if model.device.type == "cpu" and model.dtype != torch.float32:
+        plain = load(weights, preset, model.device, torch.float32, InferenceSettings())
+        kinds = {torch.float32: plain, **kinds}
+    rows = []
+    for kind, loaded in kinds.items():
+        straight = Straightforward(loaded)
+        name = f"straightforward, {str(kind).removeprefix('torch.')}"
+        run = partial(_one_by_one, straight, pictures)
+        rows.append(measure(name, run, len(pictures), rounds))
+    return rows
+
+
+def load(
+    weights: Path | None, preset: str | None, device: torch.device, dtype: torch.dtype, settings: InferenceSettings
+) -> DeFakerOne:
+    """Load a checkpoint, or draw random weights of a preset's size with the fixture's small vocabulary."""
+    if preset is None:
+        return DeFakerOne.from_pretrained(weights or default_weights(), device, dtype, settings)
+    model = DeFakerOne.from_config(PRESETS[preset], FIXTURE / "checkpoint")
+    model.network.cast(device, dtype)
+    metadata = Metadata(name=f"random {preset}", prompt=PromptConfig(suffix="Yes, it is edited. [SEG]"))
+    return DeFakerOne(model.network, model.tokenizer, metadata, "random", settings)
+
+
+def make_pictures(count: int) -> list[Image.Image]:
+    """Return images of unlike sizes, resized from the fixture's two photographs."""
+    with Image.open(FIXTURE / "landscape.png") as a, Image.open(FIXTURE / "portrait.png") as b:
+        photos = [a.convert("RGB"), b.convert("RGB")]
+    return [photos[n % 2].resize(SIZES[n % len(SIZES)]) for n in range(count)]
+
+
+def measure(name: str, run: Callable[[], object], images: int, rounds: int) -> dict[str, Any]:
+    """Run once to warm up, then take the median wall and processor time of the rounds."""
+    run()
+    walls, cpus = [], []
+    for _ in range(rounds):
+        wall, cpu = time.perf_counter(), time.process_time()
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    median = rounds // 2
+    wall, cpu = sorted(walls)[median], sorted(cpus)[median]
+    click.echo(f"{name}: {images / wall:.2f} images/s", err=True)
+    return {"name": name, "images": images, "images_per_s": images / wall, "cpu_s_per_image": cpu / images}
+
+
+def report(model: DeFakerOne, rows: Sequence[dict[str, Any]]) -> None:
+    """Print the table and keep the numbers."""
+    base = next((row["images_per_s"] for row in rows if row["name"].startswith("straightforward")), None)
+    for row in rows:
+        row["ratio"] = None if base is None else row["images_per_s"] / base
+    parameters = sum(p.numel() for p in model.network.parameters())
+    title = f"{model.versions['model']} ({parameters / 1e6:.1f}M, {model.device}, {model.dtype})".replace("torch.", "")
+    lines = [
+        [
+            row["name"],
+            f"{row['images_per_s']:.2f}",
+            f"{row['cpu_s_per_image']:.3f}",
+            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+        ]
+        for row in rows
+    ]
+    show(title, ["", "images/s", "CPU s/image", "ratio"], lines)
+    memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    save(
+        "detector",
+        {
+            "model": {**model.versions, "parameters": parameters},
+            "device": str(model.device),
+            "dtype": str(model.dtype),
+            "rows": list(rows),
+            "peak_resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_gpu_mb": None if memory is None else memory / 2**20,
+        },
+    )
+
+
+def _one_by_one(straight: Straightforward, pictures: list[Image.Image]) -> object:
+    return [straight.detect(picture) for picture in pictures]
+
+
+def _in_batches(model: DeFakerOne, pictures: list[Image.Image], size: int) -> Callable[[], object]:
+    return lambda: [model.detect(pictures[at : at + size]) for at in range(0, len(pictures), size)]

@@ -1,0 +1,59 @@
+"""The benchmark compares like with like, and knows where it can run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from screening.cli import main
+from tests.bench.straightforward import Straightforward
+from tests.unit.defakerone.conftest import FIXTURE, PHOTOS, photo
+from worker.defakerone import DeFakerOne
+from worker.defakerone.attention import _attend_in_blocks
+from worker.defakerone.prompt import PromptConfig
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("suffix", ["[SEG]", "Yes, it is edited. [SEG]"])
+def test_the_straightforward_way_gives_the_same_scores(model: DeFakerOne, suffix: str) -> None:
+    prompted = model.with_metadata(prompt=PromptConfig(suffix=suffix))
+    straight = Straightforward(prompted)
+    for name, detection in zip(PHOTOS, prompted.detect([photo(name) for name in PHOTOS]), strict=True):
+        score, mask = straight.detect(photo(name))
+        assert score == pytest.approx(detection.score, abs=1e-4)
+        assert mask.shape == detection.mask.shape
+        if suffix == "[SEG]":  # otherwise these random weights go on with words of their own before [SEG]
+            assert int((mask.numpy() != detection.mask).sum()) <= 30
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 70, 8), (1, 1, 700, 16), (130, 2, 64, 8), (2, 4, 257, 8), (1, 1, 1, 4)])
+def test_attention_in_blocks_equals_the_fused_kernel(shape: tuple[int, int, int, int]) -> None:
+    generator = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn(shape, generator=generator) for _ in range(3))
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(_attend_in_blocks(q, k, v), wanted, rtol=1e-4, atol=1e-5)
+    pooled = _attend_in_blocks(q[:, :, ::2], k, v)  # fewer queries than keys, where Hiera pools them
+    torch.testing.assert_close(pooled, wanted[:, :, ::2], rtol=1e-4, atol=1e-5)
+
+
+def test_the_detector_benchmark_writes_a_table_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    monkeypatch.chdir(tmp_path)
+    options = ["--images", "2", "--batch", "2", "--rounds", "1", "--mask", "never", "--dtype", "float32"]
+    result = CliRunner().invoke(main, ["bench", "detector", "--weights", str(FIXTURE / "checkpoint"), *options])
+    assert result.exit_code == 0, result.output
+    assert "straightforward" in result.stdout
+    data = json.loads((tmp_path / "bench-results" / "detector.json").read_text())
+    assert [row["name"] for row in data["rows"]] == ["straightforward, float32", "batch 2", "batch 8, masks never"]
+    assert all(np.isfinite(row["ratio"]) and row["images_per_s"] > 0 for row in data["rows"])
+
+
+def test_benchmarks_say_that_they_need_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["bench", "all"])
+    assert result.exit_code == 2
+    assert "checkout" in result.stderr
