@@ -106,9 +106,11 @@ async def accept(
     traceparent: str | None,
 ) -> idempotency.Answer:
     """Store and commit. The answer is 202, or the first one's of a replayed request. Raises Problem."""
-    known = await services.database.run(_check, admission, submitted, keyed)
-    if known is not None:
-        return known
+    _check_bucket(admission, submitted.details)
+    if keyed is not None or admission.platform.max_queued is not None:
+        known = await services.database.run(_check, admission, keyed)
+        if known is not None:
+            return known
     await services.backpressure.check()
     screening_id = uuid7()
     intake = await _store(services, admission, submitted, screening_id, traceparent)
@@ -129,16 +131,13 @@ async def accept(
     return answer
 
 
-def _check(
-    session: Session, admission: Admission, submitted: Submitted, keyed: idempotency.Request | None
-) -> idempotency.Answer | None:
+def _check(session: Session, admission: Admission, keyed: idempotency.Request | None) -> idempotency.Answer | None:
     """A replay if this is one; otherwise whether it may be queued at all."""
     try:
         known = None if keyed is None else idempotency.find(session, keyed)
     except idempotency.KeyReusedError as error:
         raise Problem(KEY_REUSED, str(error)) from None
     if known is None:
-        _check_bucket(admission, submitted.details)
         _check_quota(session, admission)
     return known
 

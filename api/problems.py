@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.metrics import PROBLEMS
 from screening.actors import NotGrantedError, RoleTooSmallError
 from screening.decisions import UnknownReasonError
 from screening.errors import BlobNotFoundError, BlobStoreError, ConflictError, LegalHoldError
@@ -118,6 +119,7 @@ def document(kind: Kind, detail: str, request_id: str, instance: str) -> dict[st
 
 def answer(request: Request, problem: Problem) -> Response:
     """The response of a problem; `instance` is the path without the query, which may hold what people typed."""
+    PROBLEMS.labels(code=problem.kind.code).inc()
     body = document(problem.kind, str(problem.detail), request_id(request), request.url.path)
     if problem.errors:
         body["errors"] = problem.errors
