@@ -44,7 +44,6 @@ BRIEF = {
     "ASSAY_WORKER_THREADS": "1",
     "ASSAY_WEIGHTS": str(CHECKPOINT),
     "ASSAY_DEVICE": "cpu",
-    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -100,6 +99,12 @@ class Process:
     def children(self) -> list[psutil.Process]:
         """Its direct children: of a worker, the pool."""
         return psutil.Process(self._process.pid).children()
+
+    def cpu_seconds(self) -> float:
+        """What it and everything below it have used so far, the dead children of the living included."""
+        parent = psutil.Process(self._process.pid)
+        times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
+        return sum(t.user + t.system + t.children_user + t.children_system for t in times)
 
     def session_alive(self) -> bool:
         """Whether anything in its session still runs."""

@@ -6,16 +6,13 @@ breaks it in every child.
 
 from pathlib import Path
 
-import structlog
-import torch
 from PIL import Image
 
 import worker.defakerone
 from screening.settings import Settings
 from worker.defakerone import DeFakerOne
+from worker.defakerone.placement import choose_device, choose_dtype
 from worker.defakerone.settings import InferenceSettings, MaskMode
-
-logger = structlog.get_logger(__name__)
 
 BUNDLED = Path(worker.defakerone.__file__).parent / "weights"
 
@@ -26,7 +23,7 @@ def load(settings: Settings) -> DeFakerOne:
     return DeFakerOne.from_pretrained(
         settings.weights or BUNDLED,
         device=device,
-        dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+        dtype=choose_dtype("auto", device),
         settings=InferenceSettings(mask_mode=MaskMode.parse(settings.mask_mode)),
     )
 
@@ -40,10 +37,3 @@ def warm(model: DeFakerOne) -> None:
         model.warm()
     else:
         model.detect([Image.new("RGB", (448, 448), "grey")])
-
-
-def choose_device(name: str) -> torch.device:
-    """The device behind `ASSAY_DEVICE`; `auto` is a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

@@ -28,6 +28,9 @@ def _begin(**_: Any) -> None:
     """Load the detector at once. Celery logs what goes wrong here; then each bell tries again."""
     _die_with_parent()
     devices.claim_own(settings().device, current_process().index)
+    # OpenMP's threads spin while they wait for each other. Beside decoders and recorders that want the same cores, they
+    # spin against those who hold them up: an image then costs several times its CPU time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from worker.child import child  # imports torch, which must see its GPU and may not exist in the parent
 
     child()
