@@ -15,7 +15,7 @@ from screening.errors import ConfigurationError
 from screening.ids import uuid7
 from screening.settings import Settings
 
-HEAVY = ("torch", "transformers", "sam2", "numpy", "worker")
+HEAVY = ("torch", "transformers", "sam2", "worker")
 
 
 def test_importing_the_api_loads_no_torch() -> None:
