@@ -19,7 +19,7 @@ import click
 
 from worker.defakerone.manifest import Entry, read_manifest, write_manifest
 
-LATER = "masks,verdicts,joint"  # what is left for a model that knows its traces
+LATER = "masks,masks-whole,verdicts,verdicts-whole,joint"  # what is left for a model that knows its traces
 
 
 @click.group()

@@ -68,6 +68,7 @@ class Position:
     pictures: int = 0
     best: float = -1.0
     stale: int = 0
+    seconds: float = 0.0  # spent in the stage, over all calls: for stages that end by the clock
 
 
 class Trainer:
@@ -136,9 +137,9 @@ class Trainer:
         wrapped.train()
         stream = iter(self._loader(stage, "train", self.position.step * stage.accumulate))
         sums: dict[str, float] = {}
-        began = saved = started = time.monotonic()
+        began = saved = ticked = time.monotonic()
         ranks = self.accelerator.num_processes
-        elapsed = 0.0
+        elapsed = self._elapsed(stage)
         while self.position.step < stage.steps and elapsed < 1:
             for _ in range(stage.accumulate):
                 result: Result = wrapped(next(stream).to(self.device))
@@ -147,7 +148,8 @@ class Trainer:
                 for name, term in result.terms.items():
                     sums[name] = sums.get(name, 0.0) + float(term)
             length = weights.step(elapsed)
-            elapsed = (time.monotonic() - started) / 60 / stage.minutes if stage.minutes else 0.0
+            self.position.seconds += time.monotonic() - ticked
+            ticked, elapsed = time.monotonic(), self._elapsed(stage)
             self.position.step += 1
             self.position.pictures += stage.batch * stage.accumulate * ranks
             if self.position.step % LOG_EVERY == 0:
@@ -162,6 +164,9 @@ class Trainer:
             elif time.monotonic() - saved > 60 * self.run.save_minutes:
                 self._save(weights)
                 saved = time.monotonic()
+
+    def _elapsed(self, stage: Stage) -> float:
+        return self.position.seconds / 60 / stage.minutes if stage.minutes else 0.0
 
     def _validate(self, stage: Stage, objective: Objective, weights: MasterWeights) -> bool:
         """Score the averaged weights, keep them if they are the best, and say whether the stage should end."""
