@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
-from screening import decisions, document, neighbourhood, reviews, wording
+from screening import decisions, document, neighbourhood, provenance, reviews, wording
 from screening.actors import Actor, Role
 from screening.board import summary
 from screening.document import timestamp
@@ -20,6 +20,7 @@ from screening.tables import (
     Exposure,
     Finding,
     Platform,
+    Provenance,
     Review,
     ReviewState,
     Screening,
@@ -43,7 +44,7 @@ def case(session: Session, actor: Actor, review_id: UUID, near: Sequence[Near] =
         "reasons": [{"code": code, "text": wording.reason(code)} for code in finding.reasons],
         "localization": _localization(screening, finding),
         "policy": _policy(finding, policy),
-        "provenance": None,
+        "provenance": provenance.shown(session.get(Provenance, review.screening_id)),
         "submission": _submission(screening, screening.submission),
         "similar": neighbourhood.past_cases(session, review, near),
         "cluster": {"pending": len(neighbourhood.cluster(session, review, near))},

@@ -11,15 +11,16 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from screening.jobs import Claim
-from screening.tables import Finding, Image, Screening
+from screening.tables import Finding, Image, Provenance, Screening
 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """A finding that may be copied, and the image it is about."""
+    """A finding that may be copied, the image it is about, and what its file says of itself."""
 
     finding: Finding
     image: Image
+    provenance: Provenance | None
 
 
 def find(session: Session, claims: Sequence[Claim], *, weights_sha256: str, preprocess: str) -> dict[UUID, Earlier]:
@@ -28,9 +29,10 @@ def find(session: Session, claims: Sequence[Claim], *, weights_sha256: str, prep
     if not wanted:
         return {}
     statement = (
-        select(Finding, Image)
+        select(Finding, Image, Provenance)
         .join(Image, Image.screening_id == Finding.screening_id)
         .join(Screening, Screening.id == Finding.screening_id)
+        .outerjoin(Provenance, Provenance.screening_id == Finding.screening_id)
         .where(
             tuple_(Image.platform_id, Image.sha256).in_(list(set(wanted.values()))),
             Finding.weights_sha256 == weights_sha256,
@@ -42,5 +44,5 @@ def find(session: Session, claims: Sequence[Claim], *, weights_sha256: str, prep
         .execution_options(populate_existing=True)
     )
     found = session.execute(statement).tuples()
-    earlier = {(image.platform_id, image.sha256): Earlier(finding, image) for finding, image in found}
+    earlier = {(image.platform_id, image.sha256): Earlier(finding, image, said) for finding, image, said in found}
     return {screening_id: earlier[key] for screening_id, key in wanted.items() if key in earlier}

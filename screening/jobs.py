@@ -24,6 +24,7 @@ from screening.tables import (
     Finding,
     Image,
     Priority,
+    Provenance,
     Screening,
     State,
     Submission,
@@ -174,16 +175,24 @@ def _end_attempt(session: Session, screening_id: UUID, attempt: int, outcome: st
     )
 
 
-def complete(session: Session, claim: Claim, finding: Finding, image: Mapping[str, Any] | None = None) -> bool:
+def complete(
+    session: Session,
+    claim: Claim,
+    finding: Finding,
+    image: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> bool:
     """`running -> succeeded`: finding, policy, review and event. False where the lease was lost: nothing is written.
 
-    `image` holds the image's columns that only decoding could tell.
+    `image` holds the image's columns that only decoding could tell, `provenance` the columns of its report.
     """
     if not _end(session, claim, "succeeded", state=State.SUCCEEDED, finished_at=assay_now(), alone=False):
         return False
     finding.accepted_at = claim.created_at
     if image:
         session.execute(update(Image).where(Image.screening_id == claim.screening_id).values(**image))
+    if provenance:
+        session.add(Provenance(screening_id=claim.screening_id, platform_id=claim.platform_id, **provenance))
     ruling = policies.apply(session, finding, priority=claim.priority, metadata=_metadata(session, claim))
     session.add(finding)
     session.flush()

@@ -26,6 +26,7 @@ from worker.defakerone.errors import ImageError
 from worker.defakerone.preprocessing import Prepared
 from worker.milestones import Milestone
 from worker.outcomes import Failed, Released
+from worker.provenance.report import examine
 
 logger = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class Ready:
     prepared: Prepared
     image: dict[str, Any]  # columns of the image row
     reasons: list[str]
+    provenance: dict[str, Any]  # what the file says of itself; see `worker.provenance.report`
     decode_ms: int
     inference_ms: int = field(default=0)
 
@@ -81,6 +83,8 @@ class Preparation:
             decoded = self._decoders.decode(data)
         with metrics.stage("hash"):
             pdq = pdq_columns(decoded.pixels)
+        with metrics.stage("provenance"):
+            said = examine(data, decoded.format, decoded.pixels, self._decoders)
         with metrics.stage("preprocess"):
             prepared = self._detector.preprocess(PillowImage.fromarray(decoded.pixels))
         milestones.reached(Milestone.PREPARED, claim)
@@ -89,6 +93,7 @@ class Preparation:
             prepared=prepared,
             image=image_columns(decoded) | pdq,
             reasons=decoded.reasons,
+            provenance=said,
             decode_ms=round((time.perf_counter() - start) * 1000),
         )
 

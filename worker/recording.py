@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from screening import blobs, jobs
+from screening import blobs, jobs, provenance
 from screening.blobs import BlobStore
 from screening.errors import BlobStoreError, Failure, FailureCode
 from screening.jobs import Claim
@@ -65,12 +65,19 @@ class Recorder:
             return
         with metrics.stage("encode"):
             files = {"mask": encode_mask(detection.mask), "heatmap": encode_heatmap(detection.heatmap)}
-        self.complete(ready.claim, self._finding(ready, detection), files, ready.image)
+        conflicts = provenance.conflicts(ready.provenance, detection.label)
+        said = {**ready.provenance, "conflicts": conflicts}
+        blocking = not provenance.BLOCKING.isdisjoint(conflicts)
+        finding = {**self._finding(ready, detection), "provenance_conflict": blocking}
+        self.complete(ready.claim, finding, files, ready.image, said)
 
-    def complete(self, claim: Claim, finding: Columns, files: Mapping[str, bytes], image: Columns) -> None:
+    def complete(
+        self, claim: Claim, finding: Columns, files: Mapping[str, bytes], image: Columns, said: Columns | None
+    ) -> None:
         """Upload a finding's files and commit it, or give the row back where storage fails.
 
-        `finding` holds the finding's columns but those about its files: `mask` and `heatmap`, as PNG.
+        `finding` holds the finding's columns but those about its files: `mask` and `heatmap`, as PNG; `said` those of
+        what the image's file says of itself.
         """
         keys = {kind: _key(claim, kind) for kind in files}
         try:
@@ -84,15 +91,15 @@ class Recorder:
         milestones.reached(Milestone.UPLOADED, claim)
         named = {f"{kind}_key": key for kind, key in keys.items()}
         hashed = {f"{kind}_sha256": hashlib.sha256(data).digest() for kind, data in files.items()}
-        if not self._commit(claim, {**_identity(claim), **finding, **named, **hashed}, image):
+        if not self._commit(claim, {**_identity(claim), **finding, **named, **hashed}, image, said):
             self._take_back(list(keys.values()))
         milestones.reached(Milestone.RECORDED, claim)
 
-    def _commit(self, claim: Claim, finding: Columns, image: Columns) -> bool:
+    def _commit(self, claim: Claim, finding: Columns, image: Columns, said: Columns | None) -> bool:
         """Whether the finding is recorded, now or by a commit whose answer was lost."""
         try:
             with metrics.stage("commit"):
-                held = self._ledger.write(lambda s: jobs.complete(s, claim, Finding(**finding), image))
+                held = self._ledger.write(lambda s: jobs.complete(s, claim, Finding(**finding), image, said))
         except DBAPIError:
             logger.exception("recording.database")
             self.end(claim, Released("database"))

@@ -23,8 +23,9 @@ logger = structlog.get_logger(__name__)
 
 COPIED = (
     "label", "score", "probability", "calibration_id", "reasons", "area_fraction", "extent", "mask_verdict_conflict",
-    "regions", "model", "weights_sha256", "preprocess", "service",
+    "regions", "model", "weights_sha256", "preprocess", "service", "provenance_conflict",
 )  # fmt: skip
+PROVENANCE = ("c2pa", "exif", "gps", "jpeg", "thumbnail", "conflicts")
 IMAGE = ("format", "width", "height", "frames", "orientation_applied", "pdq_hash", "pdq_quality", "pdq_dihedral")
 
 
@@ -52,5 +53,8 @@ class Reuse:
             return False
         finding: dict[str, Any] = {name: getattr(source, name) for name in COPIED}
         finding |= {"decode_ms": 0, "inference_ms": 0, "reused_from": source.reused_from or source.screening_id}
-        self._recorder.complete(claim, finding, files, {name: getattr(earlier.image, name) for name in IMAGE})
+        image = {name: getattr(earlier.image, name) for name in IMAGE}
+        said = earlier.provenance
+        provenance = None if said is None else {name: getattr(said, name) for name in PROVENANCE}
+        self._recorder.complete(claim, finding, files, image, provenance)
         return True

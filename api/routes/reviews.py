@@ -13,7 +13,7 @@ from api.problems import not_found
 from api.reviewer_auth import Acting, PlatformQuery, Viewer, some_platforms
 from api.schemas.fields import Body, Text
 from api.services import Services
-from screening import board, case, decisions, exposure, goldens, reviews
+from screening import board, case, decisions, exposure, goldens, provenance, reviews
 from screening.actors import Actor
 from screening.board import Wanted
 from screening.decisions import Choice
@@ -241,3 +241,10 @@ async def expose(review_id: str, asked: ExposureRequest, viewer: Acting, service
     """Report for how long you have had the unveiled image before you."""
     await services.database.run(exposure.add, viewer.actor, review_of(review_id), asked.seconds)
     return Response(status_code=204)
+
+
+@router.post("/v1/reviews/{review_id}/gps")
+async def show_position(review_id: str, viewer: Acting, services: Using) -> Response:
+    """Where the image says it was taken. Hidden until asked for, and the asking is recorded."""
+    found = await services.database.run(provenance.position, viewer.actor, review_of(review_id))
+    return JSONResponse({"gps": found}, headers=PRIVATE)

@@ -59,6 +59,7 @@ ROWS = (
     Row("POST", "/v1/reviews/{id}/decision", Role.REVIEWER, {"lease_token": "x", **CHOICE}),
     Row("POST", "/v1/reviews/{id}/undo", Role.REVIEWER, {}),
     Row("POST", "/v1/reviews/{id}/exposure", Role.REVIEWER, {"seconds": 1}),
+    Row("POST", "/v1/reviews/{id}/gps", Role.REVIEWER, {}),
     Row("POST", "/v1/reviews/{id}/reversal", Role.LEAD, CHOICE),
     Row("GET", "/v1/reviews/{id}/evidence", Role.LEAD),
     Row("GET", "/v1/audit", Role.LEAD),
@@ -85,6 +86,7 @@ ABSENT = {
     ("GET", "/v1/policy/shadow"),
     ("GET", "/v1/reviews/{id}/corrections/0"),
     ("POST", "/v1/reviews/bulk/dec_{0}/undo"),
+    ("POST", "/v1/reviews/{id}/gps"),
 }  # nothing there as yet
 ACTED_ON = {"reviews", "policy", "goldens", "quality", "audit"}
 
