@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from worker.defakerone.calibration import Calibration
 from worker.defakerone.detector import DeFakerOne
-from worker.defakerone.evaluation.calibration import fit_calibration
+from worker.defakerone.evaluation.calibration import CalibrationFit, fit_calibration
 from worker.defakerone.guard import FeatureGuard, Guard
 from worker.defakerone.training.forgery.synthesis import Sample
 
@@ -74,4 +75,9 @@ def calibrated(model: DeFakerOne, samples: Iterable[Sample]) -> tuple[DeFakerOne
         "log_loss_before": found.loss_before,
         "log_loss": found.loss_after,
     }
-    return model.with_metadata(calibration=found.calibration, guard=fit_guard(evidence)), report
+    return model.with_metadata(calibration=worth_keeping(found), guard=fit_guard(evidence)), report
+
+
+def worth_keeping(found: CalibrationFit) -> Calibration:
+    """Return the fit, or the plain score where the fit says less than it on scenes held out: then it fitted noise."""
+    return found.calibration if found.loss_after < found.loss_before else Calibration("identity", "temperature")
