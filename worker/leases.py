@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from screening import jobs
 from screening.jobs import Claim
+from worker import metrics
 from worker.ledger import Ledger
 
 logger = structlog.get_logger(__name__)
@@ -73,6 +74,7 @@ class Leases:
     def progress(self) -> None:
         """Say that something was finished."""
         self._progress = time.monotonic()
+        metrics.PROGRESS.set_to_current_time()
 
     @property
     def stalled(self) -> bool:

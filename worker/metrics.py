@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -19,6 +20,8 @@ from sqlalchemy.orm import Session
 
 from screening import jobs
 from screening.database import KEEPALIVE, psycopg_url
+
+logger = structlog.get_logger(__name__)
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -85,3 +88,4 @@ def serve(port: int, database_url: str) -> None:
     registry.register(Children(Path(os.environ[FOLDER])))
     registry.register(Backlog(database_url))
     start_http_server(port, registry=registry)
+    logger.info("metrics.served", port=port)

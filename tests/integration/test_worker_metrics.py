@@ -1,0 +1,53 @@
+"""A worker's own port: ready, moving, and the age of what waits."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from screening.embedded.process import free_port
+from tests.running_line import RunningLine, picture, running_line, wait_for
+
+
+@pytest.fixture(scope="module")
+def line(run_folder: Path) -> Iterator[RunningLine]:
+    with running_line(run_folder / "metrics") as running:
+        yield running
+
+
+def samples(port: int) -> dict[str, float]:
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    return {
+        ",".join([sample.name, *sample.labels.values()]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_worker_tells_whether_it_is_ready_and_what_it_did(line: RunningLine, rng: random.Random) -> None:
+    waiting = line.accept([picture(rng)], ring=False)
+    port = free_port()
+    worker = line.start("worker", "screen", ASSAY_METRICS_PORT=str(port))
+    wait_for("the metrics are served", lambda: worker.said("metrics.served"), 120)
+    assert samples(port)["assay_oldest_due_seconds"] > 0
+    assert samples(port)["assay_worker_ready"] == 0
+    wait_for("the detector is loaded", lambda: worker.said("detector.ready"), 120)
+    assert samples(port)["assay_worker_ready"] == 1
+    ids = [*waiting, *line.accept([picture(rng), b"no image"])]
+    line.wait_ended(ids)
+    wait_for("both are counted", lambda: samples(port).get("assay_screenings_ended_total,succeeded") == 2)
+    seen = samples(port)
+    assert seen["assay_failures_total,unsupported_format"] == 1
+    assert seen["assay_batch_images_count"] >= 1
+    assert {"fetch", "decode", "hash", "preprocess", "infer", "finish", "encode", "upload", "commit"} <= {
+        name.split(",")[1] for name in seen if name.startswith("assay_stage_seconds_sum,")
+    }
+    assert seen["assay_oldest_due_seconds"] == 0
+    assert seen["assay_worker_progress_timestamp_seconds"] > 0
+    worker.children()[0].kill()
+    wait_for("the dead child is no longer counted", lambda: samples(port)["assay_worker_ready"] == 0)
+    wait_for("its replacement is ready", lambda: samples(port)["assay_worker_ready"] == 1, 120)
+    worker.stop()
