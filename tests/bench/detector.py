@@ -10,16 +10,20 @@ from typing import Any
 import click
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.bench.results import save, show
 from tests.bench.straightforward import Straightforward
 from worker.commands.runtime import DTYPES, default_weights
 from worker.defakerone import DeFakerOne
+from worker.defakerone.checkpoint import build_on_meta, fill
 from worker.defakerone.config import PRESETS
 from worker.defakerone.metadata import Metadata
 from worker.defakerone.placement import choose_device, choose_dtype
+from worker.defakerone.preprocessing import blank
 from worker.defakerone.prompt import PromptConfig
 from worker.defakerone.settings import InferenceSettings, MaskMode
+from worker.defakerone.tokenizer import Tokenizer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "defakerone"
 # Pictures as platforms get them, width x height: portraits, landscapes, squares, documents, thumbnails.
@@ -35,6 +39,7 @@ SIZES = [(1600, 1200), (1200, 1600), (1080, 1080), (1920, 1080), (1240, 1754), (
 @click.option("--batch", "batches", multiple=True, type=int, default=(1, 2, 4, 8, 16, 32), show_default=True)
 @click.option("--rounds", default=3, show_default=True, help="The median of so many is reported.")
 @click.option("--mask", "masks", multiple=True, default=("above=0.5", "never"), show_default=True)
+@click.option("--tiles", "tile_counts", multiple=True, type=int, help="Also images of so many tiles, e.g. 1, 4, 13.")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile with CUDA graphs.")
 @click.option("--reference/--no-reference", default=True, show_default=True)
 def command(
@@ -46,6 +51,7 @@ def command(
     batches: tuple[int, ...],
     rounds: int,
     masks: tuple[str, ...],
+    tile_counts: tuple[int, ...],
     compiled: bool,
     reference: bool,
 ) -> None:
@@ -64,6 +70,7 @@ def command(
     for mode in masks:
         other = model.with_settings(mask_mode=MaskMode.parse(mode))
         rows.append(measure(f"batch 8, masks {mode}", _in_batches(other, pictures, 8), images, rounds))
+    rows += [tile_row(model, tiles, max(batches), rounds) for tiles in tile_counts]
     report(model, rows)
 
 
@@ -84,16 +91,51 @@ def straightforward_rows(
     return rows
 
 
+def tile_row(model: DeFakerOne, tiles: int, batch: int, rounds: int) -> dict[str, Any]:
+    """Measure the network alone on images of one tile count, against the rate of a plain matrix product."""
+    prepared = [blank(model.config, tiles)] * batch
+    row = measure(f"batch {batch}, {tiles} tiles, network alone", lambda: model.infer(prepared), batch, rounds)
+    with FlopCounterMode(display=False) as counter:
+        model.infer(prepared[:1])
+    operations = counter.get_total_flops()
+    rate = matrix_rate(model)
+    share = operations * row["images_per_s"] / rate
+    return {**row, "tflop_per_image": operations / 1e12, "matrix_tflops": rate / 1e12, "share_of_matrix_rate": share}
+
+
+def matrix_rate(model: DeFakerOne) -> float:
+    """Return the operations a second of a large matrix product in the model's type, the best of five."""
+    side = 8192 if model.device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=model.device, dtype=model.dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        a @ b
+        _wait()
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
+
+
 def load(
     weights: Path | None, preset: str | None, device: torch.device, dtype: torch.dtype, settings: InferenceSettings
 ) -> DeFakerOne:
     """Load a checkpoint, or draw random weights of a preset's size with the fixture's small vocabulary."""
     if preset is None:
         return DeFakerOne.from_pretrained(weights or default_weights(), device, dtype, settings)
-    model = DeFakerOne.from_config(PRESETS[preset], FIXTURE / "checkpoint")
-    model.network.cast(device, dtype)
+    tokenizer = Tokenizer.from_directory(FIXTURE / "checkpoint")
+    network = build_on_meta(PRESETS[preset], tokenizer)
+    fill(network, {name: _draw(name, tensor.shape, dtype) for name, tensor in network.state_dict().items()})
     metadata = Metadata(name=f"random {preset}", prompt=PromptConfig(suffix="Yes, it is edited. [SEG]"))
-    return DeFakerOne(model.network, model.tokenizer, metadata, "random", settings)
+    return DeFakerOne(network.cast(device, dtype).eval(), tokenizer, metadata, "random", settings)
+
+
+def _draw(name: str, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """Draw a weight in its final type: 2.4 billion float32 numbers would not fit beside it. Norms start at one."""
+    if "gaussian" in name:
+        return torch.randn(shape)
+    if name.endswith("weight") and len(shape) == 1:
+        return torch.ones(shape, dtype=dtype)
+    return torch.empty(shape, dtype=dtype).normal_(std=0.02)
 
 
 def make_pictures(count: int) -> list[Image.Image]:
@@ -110,8 +152,7 @@ def measure(name: str, run: Callable[[], object], images: int, rounds: int) -> d
     for _ in range(rounds):
         wall, cpu = time.perf_counter(), time.process_time()
         run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        _wait()
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
     median = rounds // 2
@@ -133,10 +174,11 @@ def report(model: DeFakerOne, rows: Sequence[dict[str, Any]]) -> None:
             f"{row['images_per_s']:.2f}",
             f"{row['cpu_s_per_image']:.3f}",
             "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+            f"{row['share_of_matrix_rate']:.2f}" if "share_of_matrix_rate" in row else "",
         ]
         for row in rows
     ]
-    show(title, ["", "images/s", "CPU s/image", "ratio"], lines)
+    show(title, ["", "images/s", "CPU s/image", "ratio", "share of matrix rate"], lines)
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     save(
         "detector",
@@ -149,6 +191,11 @@ def report(model: DeFakerOne, rows: Sequence[dict[str, Any]]) -> None:
             "peak_gpu_mb": None if memory is None else memory / 2**20,
         },
     )
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def _one_by_one(straight: Straightforward, pictures: list[Image.Image]) -> object:
