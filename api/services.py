@@ -13,6 +13,7 @@ from api.cursors import Cursors
 from api.doorbell import BackgroundBell
 from api.header import Places
 from api.neighbours import Neighbours
+from api.oidc import IdentityProvider
 from api.waiting import Waiting
 from screening import header
 from screening.blobs import BlobStore, open_store
@@ -53,6 +54,7 @@ class Services:
     waiting: Waiting
     header_places: Places
     neighbours: Neighbours
+    identity_provider: IdentityProvider  # used only with an issuer configured
     drawing: asyncio.Semaphore  # overlays drawn at once, each in a process of its own
 
     @classmethod
@@ -70,6 +72,7 @@ class Services:
             waiting=Waiting(database.run),
             header_places=Places(),
             neighbours=Neighbours(database.run),
+            identity_provider=IdentityProvider(settings),
             drawing=asyncio.Semaphore(2),
         )
 
