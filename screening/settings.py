@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     # With nothing finished for this long, a worker stops renewing its leases: it hangs, and others may take its rows.
     # Above what one batch of the largest images takes on the slowest device in use.
     stall_seconds: float = 300.0
+    # A worker that was asked to stop ends after this at the latest; below what supervisors wait before they kill.
+    stop_seconds: float = 30.0
     retry_seconds: float = (
         2.0  # first wait after a storage or GPU-memory error; doubles with each attempt, to 5 minutes
     )

@@ -35,6 +35,7 @@ CHECKPOINT = Path(__file__).parent / "fixtures" / "defakerone" / "checkpoint"
 BRIEF = {
     "ASSAY_LEASE_SECONDS": "4",
     "ASSAY_STALL_SECONDS": "30",
+    "ASSAY_STOP_SECONDS": "12",
     "ASSAY_DRAIN_SECONDS": "5",
     "ASSAY_SWEEP_SECONDS": "0.3",
     "ASSAY_ANNOUNCE_AGAIN_SECONDS": "1",

@@ -74,8 +74,9 @@ app.config_from_object(configuration(settings()))
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _tell_children(**_: Any) -> None:
+def _stop(**_: Any) -> None:
     stopping.request()
+    stopping.end_within(settings().stop_seconds)
 
 
 def arguments(kind: str, children: int) -> list[str]:
