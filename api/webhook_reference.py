@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from pydantic import AwareDatetime, BaseModel, Field
 
 from api.schemas.screening import FAILED, SUCCEEDED, ScreeningObject
-from api.schemas.webhook import EventType
+from screening.event_types import EventType
 
 DESCRIPTION = """Sent as Standard Webhooks 1.0: verify `webhook-signature` (HMAC-SHA256 over `id.timestamp.body`)
 before believing anything. `webhook-id` stays the same over retries: handle each once. Any 2xx is success."""

@@ -18,14 +18,15 @@ from sqlalchemy.orm import Session
 from screening import events
 from screening.deliveries_sql import ANY_DUE, CLAIM, CLAIM_LOCK, LOG, RECORD, REPLAY_RANGE, RESCUE
 from screening.delivery_schedule import GIVE_UP, Outcome
+from screening.event_types import EventType
 from screening.ids import Prefix, encode
 from screening.tables import Delivery, Endpoint, Event, assay_now
 
 logger = structlog.get_logger(__name__)
 
 LOCK_FAMILY = 0x41535359
-TEST = "webhook.test"
-DISABLED = "webhook_endpoint.disabled"
+TEST = EventType.TEST.value
+DISABLED = EventType.ENDPOINT_DISABLED.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from api.schemas.fields import Body, Text
 from api.schemas.screening_list import Paging
-
-
-class EventType(StrEnum):
-    """What an endpoint may ask to hear of. There will be more."""
-
-    SCREENING_COMPLETED = "screening.completed"
-    SCREENING_FAILED = "screening.failed"
-    REVIEW_DECIDED = "review.decided"
-    REVIEW_ESCALATED = "review.escalated"
-    DECISION_REVERSED = "decision.reversed"
-    ENDPOINT_DISABLED = "webhook_endpoint.disabled"
-    TEST = "webhook.test"
+from screening.event_types import EventType
 
 
 class DeliveryState(StrEnum):

@@ -10,16 +10,20 @@ from uuid import UUID
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from api.pages import routes as page_routers
 from screening import api_keys, deliveries, endpoints, platforms
+from screening.actors import Role
 from screening.api_keys import Scope
 from screening.ids import Prefix, encode, uuid7
 from screening.settings import Settings
 from screening.tables import Delivery, Platform, Review
 from screening.webhook_secrets import SecretBox
 from tests import pictures, reviewing
+from tests.browsing import browser, reviewer
 from tests.problems import assert_problem
 
 Sessions = sessionmaker[Session]
@@ -37,6 +41,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/reviews/{review_id}/decision": {**LEASE, "verdict": "fake"},
     "POST /v1/reviews/{review_id}/reversal": {"verdict": "fake", "note": "It is."},
     "POST /v1/reviews/{review_id}/exposure": {"seconds": 1},
+    "POST /v1/reviews/{review_id}/bulk": {"dry_run": False, "verdict": "fake", "note": "They are."},
     "PATCH /v1/webhook-endpoints/{endpoint_id}": {"enabled": False},
     "POST /v1/webhook-endpoints/{endpoint_id}/replay": {"since": "2020-01-01T00:00:00Z"},
 }
@@ -76,6 +81,7 @@ def furnish(sessions: Sessions, settings: Settings, name: str) -> Side:
             "review_id": encode(Prefix.REVIEW, review_id),
             "endpoint_id": encode(Prefix.ENDPOINT, endpoint.id),
             "delivery_id": encode(Prefix.DELIVERY, delivery.id),
+            "bulk_id": encode(Prefix.DECISION, uuid7()),  # to be one needs a cluster; here it is never found
         }
     return side
 
@@ -106,7 +112,7 @@ def guesses(rng: random.Random, own: str, foreign: str) -> Iterator[str]:
         f"{foreign}0",
         f"img_{digits}",
         "%00",
-        "..",
+        "%252e%252e",
         "0",
     )
     yield f"{prefix}_{own.partition('_')[2][:16]}{digits[16:]}"
@@ -179,9 +185,10 @@ async def test_a_thing_of_ones_own_is_found_on_the_same_routes(
     for method, path, _ in routes(app):
         parameters = [name for name in named(path) if name not in NUMBERS]
         if method != "GET" or not parameters or "corrections" in path:
-            continue
+            continue  # nobody has corrected a mask here
         answer = await client.get(path.format(**{parameters[0]: mine.ids[parameters[0]]}))
-        assert answer.status_code in (200, 307), (path, answer.text)
+        undecided = answer.status_code == 409 and path.endswith("/evidence")
+        assert answer.status_code in (200, 307) or undecided, (path, answer.text)
 
 
 async def test_lists_filters_and_cursors_give_nothing_foreign(
@@ -210,6 +217,61 @@ async def a_cursor(client: httpx.AsyncClient, path: str) -> str | None:
     answer = await client.get(path, params={"limit": 1})
     cursor: str | None = answer.json().get("next_cursor")
     return cursor
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Every page that names a platform's thing, with what its other parameters may be."""
+    for router in page_routers.ROUTERS:
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            for method in sorted((route.methods or set()) - {"HEAD"}):
+                for filled in PARTS.get(route.path, [route.path]):
+                    if named(filled) and not route.path.startswith("/static"):
+                        yield method, filled
+
+
+PARTS = {
+    "/webhooks/{endpoint_id}/{action}": [
+        f"/webhooks/{{endpoint_id}}/{action}" for action in ("test", "rotate", "enable", "disable", "delete")
+    ],
+    "/screenings/{screening_id}/{part}.bytes": [
+        f"/screenings/{{screening_id}}/{part}.bytes" for part in ("overlay", "mask", "heatmap")
+    ],
+    # A version counts within the platform that is named beside it.
+    "/policy/versions/{version}": [],
+}
+
+
+async def test_no_page_admits_that_a_foreign_thing_exists_and_none_changes_it(
+    app: FastAPI, sessions: Sessions, sides: tuple[Side, Side], rng: random.Random
+) -> None:
+    """For somebody who administers one platform and has no grant on the other."""
+    mine, theirs = sides
+    person = reviewer(sessions, mine.platform, role=Role.ADMIN)
+    before = contents(sessions, theirs.platform)
+    found = list(pages())
+    assert len(found) >= 10
+    async with browser(app) as client:
+        await client.enter(sessions, person)
+        for method, path in found:
+            [parameter] = named(path)
+            if method == "GET":
+                own = await client.get(path.format(**{parameter: mine.ids[parameter]}))
+                assert own.status_code in (200, 303), (path, own.status_code)
+            for id in guesses(rng, mine.ids[parameter], theirs.ids[parameter]):
+                answer = await client.send(method, path.format(**{parameter: id}))
+                assert answer.status_code in (404, 405), (method, path, id, answer.status_code)
+                assert theirs.platform.name not in answer.text
+        for method, path, _ in routes(app):
+            if "{review_id}" in path:
+                url = path.format(review_id=theirs.ids["review_id"], **NUMBERS)
+                body = BODIES.get(f"{method} {path}")
+                answer = await client.send(method, url, json=body, headers={"X-CSRF-Token": client.csrf, **TOKEN})
+                assert_problem(answer, 404, "not_found")
+        for version in ("0", "1"):
+            answer = await client.get(f"/policy/versions/{version}?platform={theirs.platform.name}")
+            assert answer.status_code == 404
+    assert contents(sessions, theirs.platform) == before
 
 
 async def test_an_idempotency_key_of_the_other_platform_is_ones_own_to_use(

@@ -11,8 +11,8 @@ from openapi_spec_validator import validate
 from sqlalchemy.orm import Session, sessionmaker
 
 from api import openapi, webhook_reference
-from api.schemas.webhook import EventType
 from screening.blobs import open_store
+from screening.event_types import EventType
 from screening.settings import Settings
 from tests import outcomes, pictures
 

@@ -3,9 +3,13 @@
 from fastapi import Request
 from fastapi.responses import Response
 
+from api.dependencies import Using
 from api.pages import frame
 from api.pages.frame import Viewing
 from api.problems import not_found
+from api.services import Services
+from screening import reviews
+from screening.actors import Role
 from screening.ids import Prefix, decode
 
 router = frame.router()
@@ -43,19 +47,24 @@ async def next_item(
 
 
 @router.get("/reviews/{review_id}")
-async def one_item(request: Request, viewer: Viewing, review_id: str) -> Response:
-    """This very item."""
-    if decode(Prefix.REVIEW, review_id) is None:
-        raise not_found()
+async def one_item(request: Request, viewer: Viewing, services: Using, review_id: str) -> Response:
+    """This very item; 404 where it is of a platform without a grant, although the shell would say nothing of it."""
+    await _check(viewer, services, review_id, Role.REVIEWER)
     return _desk(request, viewer, review_id, None, None)
 
 
 @router.get("/reviews/{review_id}/cluster")
-async def look_alikes(request: Request, viewer: Viewing, review_id: str) -> Response:
+async def look_alikes(request: Request, viewer: Viewing, services: Using, review_id: str) -> Response:
     """The waiting look-alikes of one image, to be decided together; a lead's page."""
-    if decode(Prefix.REVIEW, review_id) is None:
-        raise not_found()
+    await _check(viewer, services, review_id, Role.LEAD)
     return frame.page(request, viewer, "cluster.html", review_id=review_id)
+
+
+async def _check(viewer: Viewing, services: Services, review_id: str, role: Role) -> None:
+    id = decode(Prefix.REVIEW, review_id)
+    if id is None:
+        raise not_found()
+    await services.database.run(reviews.visible, viewer.actor, id, role)
 
 
 def _desk(

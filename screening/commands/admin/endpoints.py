@@ -12,6 +12,7 @@ from screening import audit, endpoints, outbound
 from screening.addresses import parse_ranges
 from screening.commands.admin.group import admin, console, id_of, platform_named, transaction
 from screening.document import timestamp
+from screening.event_types import EventType
 from screening.ids import Prefix, encode
 from screening.settings import settings
 from screening.tables import Delivery, Endpoint
@@ -21,7 +22,9 @@ from screening.webhook_secrets import SecretBox
 @admin.command("create-endpoint")
 @click.argument("platform")
 @click.argument("url")
-@click.option("--type", "types", multiple=True, help="An event type; without any, all.")
+@click.option(
+    "--type", "types", multiple=True, type=click.Choice([t.value for t in EventType]), help="Without any, all."
+)
 @click.option("--ordered", is_flag=True, help="One at a time, in order.")
 def create_endpoint(platform: str, url: str, types: tuple[str, ...], ordered: bool) -> None:
     """Have a platform's events sent to a URL; prints the id and the secret, which is not shown again."""
