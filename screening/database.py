@@ -20,15 +20,30 @@ def psycopg_url(database_url: str) -> str:
     return make_url(database_url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
-def sync_engine(database_url: str, pool_size: int = 5) -> Engine:
+def _arguments(idle_seconds: float | None) -> dict[str, object]:
+    """What each connection is opened with.
+
+    A process that is stopped in the middle of a transaction keeps its row locks, and its kernel goes on answering
+    keepalives: everybody would skip those rows for as long as it stands still. With `idle_seconds` the server ends a
+    session that idles so long inside a transaction.
+    """
+    if idle_seconds is None:
+        return dict(KEEPALIVE)
+    milliseconds = max(1, round(idle_seconds * 1000))
+    return {**KEEPALIVE, "options": f"-c idle_in_transaction_session_timeout={milliseconds}"}
+
+
+def sync_engine(database_url: str, pool_size: int = 5, idle_seconds: float | None = None) -> Engine:
     """An engine for workers and commands. Raises SQLAlchemy's OperationalError on use where the server is away."""
+    arguments = _arguments(idle_seconds)
     return create_engine(
-        psycopg_url(database_url), pool_size=pool_size, max_overflow=5, pool_pre_ping=True, connect_args=KEEPALIVE
+        psycopg_url(database_url), pool_size=pool_size, max_overflow=5, pool_pre_ping=True, connect_args=arguments
     )
 
 
-def async_engine(database_url: str, pool_size: int = 10) -> AsyncEngine:
-    """An engine for the API; kernel functions run on it through `AsyncSession.run_sync`."""
+def async_engine(database_url: str, pool_size: int = 10, idle_seconds: float | None = 60.0) -> AsyncEngine:
+    """An engine for the API and the senders; kernel functions run on it through `AsyncSession.run_sync`."""
+    arguments = _arguments(idle_seconds)
     return create_async_engine(
-        psycopg_url(database_url), pool_size=pool_size, max_overflow=10, pool_pre_ping=True, connect_args=KEEPALIVE
+        psycopg_url(database_url), pool_size=pool_size, max_overflow=10, pool_pre_ping=True, connect_args=arguments
     )

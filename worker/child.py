@@ -26,7 +26,7 @@ class Child:
     """Everything that one pool child works with."""
 
     def __init__(self, with_: Settings, name: str) -> None:
-        engine = sync_engine(with_.database_url, pool_size=10)
+        engine = sync_engine(with_.database_url, pool_size=10, idle_seconds=with_.lease_seconds)
         self._ledger = Ledger(sessionmaker(engine, expire_on_commit=False), patience=with_.lease_seconds)
         model = detection.load(with_)
         self._doorbell = Doorbell(with_.redis_url)

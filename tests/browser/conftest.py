@@ -83,9 +83,9 @@ def _answers(url: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for the run."""
+    """One Chromium a module: Playwright keeps an event loop running, beside which no asynchronous test could run."""
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=chromium(), args=LAUNCH)
         yield made

@@ -15,7 +15,7 @@ def sweeper() -> None:
     from worker.sweeper import Sweeper
 
     logs.configure(settings())
-    engine = sync_engine(settings().database_url)
+    engine = sync_engine(settings().database_url, idle_seconds=settings().lease_seconds)
     sweeping = Sweeper(engine, Doorbell(settings().redis_url), settings())
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: sweeping.stop())
