@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from screening.blobs import open_store
 from screening.embedded import EmbeddedRedis
-from screening.embedded.process import free_port
+from screening.embedded.process import free_port, listening
 from screening.settings import Settings
 from screening.tables import Screening
 from tests import pictures
@@ -184,11 +185,20 @@ def test_sigterm_lets_a_request_in_flight_end(server: ApiServer, api_key: str) -
         time.sleep(0)  # the head is in the kernel's hands; the server reads it before or after the signal
         _wait_for_upload(server)
         os.kill(server.pid, signal.SIGTERM)
+        _wait_for_closing(server)
         connection.sendall(content[300:])
         status, headers, _ = answer_of(connection)
     assert status == 202
     assert headers["connection"] == "close"
     assert server.stop() == 0
+
+
+def _wait_for_closing(server: ApiServer) -> None:
+    """Until the server takes no more connections: the signal may come later than the rest of the upload."""
+    deadline = time.monotonic() + 10
+    while listening(urlsplit(server.url).port or 0):
+        assert time.monotonic() < deadline, "the server went on listening"
+        time.sleep(0.02)
 
 
 def _wait_for_upload(server: ApiServer) -> None:
