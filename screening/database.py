@@ -1,5 +1,7 @@
 """How does a process reach PostgreSQL? One driver (psycopg 3), sync in workers, async in the API."""
 
+from typing import Any
+
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -20,30 +22,29 @@ def psycopg_url(database_url: str) -> str:
     return make_url(database_url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
-def _arguments(idle_seconds: float | None) -> dict[str, object]:
-    """What each connection is opened with.
+def _engine_arguments(database_url: str, pool_size: int, idle_seconds: float | None) -> dict[str, Any]:
+    """What both kinds of engine are made with.
 
     A process that is stopped in the middle of a transaction keeps its row locks, and its kernel goes on answering
     keepalives: everybody would skip those rows for as long as it stands still. With `idle_seconds` the server ends a
     session that idles so long inside a transaction.
     """
-    if idle_seconds is None:
-        return dict(KEEPALIVE)
-    milliseconds = max(1, round(idle_seconds * 1000))
-    return {**KEEPALIVE, "options": f"-c idle_in_transaction_session_timeout={milliseconds}"}
+    arguments: dict[str, object] = dict(KEEPALIVE)
+    if idle_seconds is not None:
+        # What is given here replaces the address's own `options`, so those are said again; theirs come last, and win.
+        theirs = make_url(database_url).normalized_query.get("options", ())
+        ours = f"-c idle_in_transaction_session_timeout={max(1, round(idle_seconds * 1000))}"
+        arguments["options"] = " ".join((ours, *theirs))
+    return {"pool_size": pool_size, "pool_pre_ping": True, "connect_args": arguments}
 
 
 def sync_engine(database_url: str, pool_size: int = 5, idle_seconds: float | None = None) -> Engine:
     """An engine for workers and commands. Raises SQLAlchemy's OperationalError on use where the server is away."""
-    arguments = _arguments(idle_seconds)
-    return create_engine(
-        psycopg_url(database_url), pool_size=pool_size, max_overflow=5, pool_pre_ping=True, connect_args=arguments
-    )
+    arguments = _engine_arguments(database_url, pool_size, idle_seconds)
+    return create_engine(psycopg_url(database_url), max_overflow=5, **arguments)
 
 
 def async_engine(database_url: str, pool_size: int = 10, idle_seconds: float | None = 60.0) -> AsyncEngine:
     """An engine for the API and the senders; kernel functions run on it through `AsyncSession.run_sync`."""
-    arguments = _arguments(idle_seconds)
-    return create_async_engine(
-        psycopg_url(database_url), pool_size=pool_size, max_overflow=10, pool_pre_ping=True, connect_args=arguments
-    )
+    arguments = _engine_arguments(database_url, pool_size, idle_seconds)
+    return create_async_engine(psycopg_url(database_url), max_overflow=10, **arguments)

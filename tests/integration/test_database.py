@@ -1,12 +1,14 @@
-"""A process that stands still does not keep others from its rows."""
+"""How a process reaches PostgreSQL: it loses its locks when it stands still, and keeps the options of its address."""
 
 import time
+from datetime import timedelta
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from screening.database import sync_engine
+from screening.database import async_engine, sync_engine
 from screening.tables import Platform
+from tests import clock
 
 
 def test_a_session_that_idles_in_a_transaction_loses_its_locks(
@@ -26,3 +28,23 @@ def test_a_session_that_idles_in_a_transaction_loses_its_locks(
                 free = list(session.execute(locked))
         connection.invalidate()
     stopped.dispose()
+
+
+SETTINGS = text(
+    "SELECT current_setting('assay.clock_offset'), current_setting('idle_in_transaction_session_timeout'),"
+    " assay_now() - now()"
+)
+
+
+def test_the_options_of_the_address_hold_in_sessions_that_lose_their_locks(database_url: str) -> None:
+    engine = sync_engine(clock.later(database_url, timedelta(days=3)), idle_seconds=7)
+    with engine.connect() as connection:
+        assert tuple(connection.execute(SETTINGS).one()) == ("259200.000000s", "7s", timedelta(days=3))
+    engine.dispose()
+
+
+async def test_the_options_of_the_address_hold_in_asynchronous_sessions(database_url: str) -> None:
+    engine = async_engine(clock.later(database_url, timedelta(days=3)), idle_seconds=7)
+    async with engine.connect() as connection:
+        assert tuple((await connection.execute(SETTINGS)).one()) == ("259200.000000s", "7s", timedelta(days=3))
+    await engine.dispose()

@@ -73,8 +73,10 @@ class World:
         engine.dispose()
 
     def send(self) -> None:
+        """Whatever is due at the clock's time; there is something, or the test would never end."""
         url = clock.later(self.settings.database_url, self.offset)
-        asyncio.run(sender.drain(self.settings.model_copy(update={"database_url": url})))
+        drained = asyncio.run(sender.drain(self.settings.model_copy(update={"database_url": url})))
+        assert drained.attempts, "a delivery that is due was not sent"
         for request in self.receiver.requests[self.verified :]:
             Webhook(self.secrets[request.path]).verify(request.body, request.headers)
         self.verified = len(self.receiver.requests)
