@@ -38,6 +38,9 @@ HEAD_START = {
     Priority.BULK: timedelta(hours=-1),
 }
 
+# What the indexes of waiting rows are asked by, always in their order; see `CLAIM_BATCH` for why not by comparison.
+QUEUED = text("texteq(screenings.state, 'queued')")
+
 
 @dataclass(frozen=True, slots=True)
 class Intake:
@@ -315,8 +318,8 @@ def hold(session: Session, screening_id: UUID, *, held: bool) -> None:
 
 def due_left(session: Session) -> bool:
     """Whether any row could be claimed now."""
-    statement = select(Screening.id).where(Screening.state == State.QUEUED, Screening.due_at <= assay_now()).limit(1)
-    return session.scalar(statement) is not None
+    statement = select(Screening.id).where(QUEUED, Screening.due_at <= assay_now())
+    return session.scalar(statement.order_by(Screening.due_at).limit(1)) is not None
 
 
 def alone_due(session: Session) -> bool:
@@ -327,7 +330,7 @@ def alone_due(session: Session) -> bool:
 
 def oldest_due_seconds(session: Session) -> float:
     """Age of the oldest due, unclaimed row in seconds; 0 with none. What back-pressure and scaling read."""
-    oldest = select(func.min(Screening.due_at)).where(Screening.state == State.QUEUED, Screening.due_at <= assay_now())
+    oldest = select(func.min(Screening.due_at)).where(QUEUED, Screening.due_at <= assay_now())
     age = session.scalar(select(func.extract("epoch", assay_now() - oldest.scalar_subquery())))
     return float(age or 0.0)
 
@@ -342,7 +345,6 @@ def queued(session: Session, platform_id: UUID, *, at_most: int) -> int:
 
     The few rows that wait to be claimed alone are left out, so that the count walks one index.
     """
-    rows = select(Screening.id).where(
-        Screening.platform_id == platform_id, Screening.state == State.QUEUED, ~Screening.alone
-    )
-    return session.scalar(select(func.count()).select_from(rows.limit(at_most).subquery())) or 0
+    rows = select(Screening.id).where(Screening.platform_id == platform_id, QUEUED, ~Screening.alone)
+    counted = rows.order_by(Screening.rank).limit(at_most).subquery()
+    return session.scalar(select(func.count()).select_from(counted)) or 0

@@ -21,28 +21,34 @@ SELECT t.id AS screening_id, t.platform_id, t.attempt, t.strikes, t.alone, t.pri
 # whoever was served longest ago. Where enough fetches are under way, rows whose bytes are still to be fetched are
 # passed over, which is looked up for a row only then. The pool is wider than the batch because rows that another worker
 # is just claiming are skipped, not waited for.
+#
+# A flood comes faster than statistics are gathered, and a planner that takes the queue for a handful of rows reads and
+# sorts all of it for each claim. So what waits is asked for by a function, of which there are no statistics (migration
+# 0008), each platform in the order of its index, and the pool is looked up by primary key (`|| ''` fits no index).
 CLAIM_BATCH = (
     """
 WITH waiting AS MATERIALIZED (
     SELECT p.id, p.weight, coalesce(t.served_at, 'epoch') AS served_at
       FROM platforms p
       LEFT JOIN turns t ON t.platform_id = p.id
-     WHERE EXISTS (SELECT FROM screenings s
-                    WHERE s.platform_id = p.id AND s.state = 'queued' AND NOT s.alone AND s.due_at <= assay_now())
+     CROSS JOIN LATERAL (
+        SELECT FROM screenings
+         WHERE platform_id = p.id AND texteq(state, 'queued') AND NOT alone AND due_at <= assay_now()
+         ORDER BY rank LIMIT 1) first
 ), pool AS MATERIALIZED (
     SELECT s.id, s.rank, w.served_at,
            row_number() OVER (PARTITION BY w.id ORDER BY s.rank, s.id)::float / w.weight AS cost
       FROM waiting w
      CROSS JOIN LATERAL (
         SELECT id, rank FROM screenings
-         WHERE platform_id = w.id AND state = 'queued' AND NOT alone AND due_at <= assay_now()
+         WHERE platform_id = w.id AND texteq(state, 'queued') AND NOT alone AND due_at <= assay_now()
            AND (NOT (:sated OR w.id = ANY(CAST(:sated_platforms AS uuid[])))
                 OR EXISTS (SELECT FROM images i WHERE i.screening_id = screenings.id))
          ORDER BY rank LIMIT :pool) s
 ), chosen AS MATERIALIZED (
     SELECT s.id
       FROM screenings s JOIN pool USING (id)
-     WHERE s.state = 'queued' AND NOT s.alone
+     WHERE s.id = ANY(ARRAY(SELECT id FROM pool)) AND s.state || '' = 'queued' AND NOT s.alone
      ORDER BY pool.cost, pool.served_at, pool.rank
      LIMIT :limit
        FOR UPDATE OF s SKIP LOCKED
@@ -99,7 +105,7 @@ ANNOUNCE = """
 UPDATE screenings SET announced_at = assay_now()
  WHERE id IN (
     SELECT id FROM screenings
-     WHERE state = 'queued' AND due_at <= assay_now()
+     WHERE texteq(state, 'queued') AND due_at <= assay_now()
        AND (announced_at IS NULL OR announced_at < assay_now() - :older_than)
      ORDER BY due_at LIMIT :limit
        FOR UPDATE SKIP LOCKED)
