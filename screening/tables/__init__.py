@@ -20,6 +20,7 @@ from screening.tables.screening import (
     Screening,
     State,
     Submission,
+    score_band,
 )
 
 __all__ = [
@@ -61,4 +62,5 @@ __all__ = [
     "Submission",
     "Turn",
     "assay_now",
+    "score_band",
 ]

@@ -5,9 +5,20 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, Text, text
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column, relationship
 
 from screening.ids import uuid7
 from screening.tables.base import Base, assay_now
@@ -157,6 +168,11 @@ class Attempt(Base):
     detail: Mapped[str | None]
 
 
+def score_band(score: ColumnElement[float] | InstrumentedAttribute[float]) -> ColumnElement[int]:
+    """Which of twenty equal bands a score lies in: within one, an index keeps the order of pages."""
+    return func.width_bucket(score, literal_column("0::float8"), literal_column("1::float8"), literal_column("20"))
+
+
 class Finding(Base):
     """What the detector said, once, together with what said it."""
 
@@ -168,6 +184,14 @@ class Finding(Base):
         Index("ix_findings_weights", "platform_id", "weights_sha256", "preprocess"),
         Index("ix_findings_label", "platform_id", "label", "accepted_at", "screening_id"),
         Index("ix_findings_outcome", "platform_id", "outcome", "accepted_at", "screening_id"),
+        Index(
+            "ix_findings_score_band",
+            "platform_id",
+            text("width_bucket(score, 0::float8, 1::float8, 20)"),
+            "accepted_at",
+            "screening_id",
+            postgresql_include=["score"],
+        ),
     )
 
     screening_id: Mapped[UUID] = mapped_column(ForeignKey("screenings.id", ondelete="CASCADE"), primary_key=True)

@@ -33,6 +33,8 @@ FILTERS: dict[str, dict[str, Any]] = {
     "label=fake": {"label": "fake"},
     "outcome=block": {"outcome": "block"},
     "min_score=0.9": {"min_score": 0.9},
+    "max_score=0.2": {"max_score": 0.2},
+    "min_score=0.02": {"min_score": 0.02},
     "client_ref": {"client_ref": "post-77"},
 }
 
