@@ -55,6 +55,6 @@ def screen(path: str) -> None:
         client.rpush(STARTED, time.time())
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file).convert("RGB")
-        _, mask = detector().detect(image)
+        mask = detector().detect(image).mask
         Image.fromarray(mask.cpu().numpy()).convert("L").save(FOLDER / f"{Path(path).stem}.mask.png")
         client.rpush(ENDED, time.time())

@@ -1,70 +1,87 @@
 """What does the fast path have to beat? The same model, run the way the reference code runs it.
 
-One image at a time; `generate()` token by token until [SEG]; the verdict from the first step's logits over the whole
-vocabulary; SAM2's image encoder, mask decoder and memory encoder for every image; torch's own attention everywhere.
-Same weights, same results.
+One image at a time; `generate()` token by token until [SEG] or the end of the turn; the verdict from the first step's
+logits over the whole vocabulary; SAM2's image encoder, mask decoder and memory encoder for every image; sam2's own
+modules and torch's own attention everywhere. Same weights, same results.
 """
 
+from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from sam2.modeling.backbones.hieradet import MultiScaleAttention
+from sam2.modeling.position_encoding import PositionEmbeddingSine
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from worker.defakerone import DeFakerOne
-from worker.defakerone.model import native_config
+from worker.defakerone.model import Network, native_config
+from worker.defakerone.tokenizer import TURN_END
+
+ANSWER_TOKENS = 64  # the reference allows 2048; the answers that this model learns have about twelve
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the straightforward way says about one image."""
+
+    score: float  # S_tamper
+    mask: Tensor  # (height, width), bool
+    ids: list[int]  # the generated answer
 
 
 class Straightforward:
-    """The reference's way of running a DeFakerOne."""
+    """The reference's way of running a DeFakerOne. `answer_tokens`: generation stops there at the latest."""
 
-    def __init__(self, model: DeFakerOne) -> None:
-        self.model, self.network = model, model.network
-        self.language = _with_plain_attention(model)
+    def __init__(self, model: DeFakerOne, answer_tokens: int = ANSWER_TOKENS) -> None:
+        self.model, self.answer_tokens = model, answer_tokens
+        self.network = _with_sam2s_own_modules(model)
+        self.language = _for_generation(model)
+        self._stops = [model.prompt.seg_id, model.tokenizer.id_of(TURN_END), model.config.language.eos_token_id]
 
     @torch.inference_mode()
-    @patch("worker.defakerone.attention._blocks_pay", lambda _: False)
-    def detect(self, image: Image.Image) -> tuple[float, Tensor]:
-        """Return S_tamper and the mask (height, width) of one image."""
+    def detect(self, image: Image.Image) -> Answer:
+        """Screen one image."""
         prepared = self.model.preprocess(image)
         place, dtype = self.model.device, self.model.dtype
         tiles = self.network.embed_tiles(prepared.pixel_values.to(place))
         ids = torch.tensor([self.model.prompt.ids(len(tiles), suffix=False)], device=place)
-        embeds = self.network.embed_tokens(ids, tiles)
-        score, seg = self._answer(embeds)
-        square = prepared.sam_pixel_values.to(place, dtype)
-        features = self.network.grounding.encode(square)
-        masks = self.network.grounding.decode(features, self.network.seg_projection(seg))
-        low = masks.low_res_logits.float()[None]  # (1, 1, S/4, S/4)
+        score, seg, answer = self._answer(self.network.embed_tokens(ids, tiles))
+        features = self.network.grounding.encode(prepared.sam_pixel_values.to(place, dtype))
+        row = torch.zeros(len(seg), dtype=torch.long, device=place)
+        masks = self.network.grounding.decode(features.rows(row), self.network.seg_projection(seg))
+        low = masks.low_res_logits.float().amax(0)[None, None]  # several [SEG]s unite
         self._remember(features.s16, low)
         side = self.model.config.grounding.image_size
         full = F.interpolate(low, (side, side), mode="bilinear", align_corners=False)
-        return score, F.interpolate(full, prepared.size, mode="bilinear", align_corners=False)[0, 0] > 0
+        logits = F.interpolate(full, prepared.size, mode="bilinear", align_corners=False)
+        return Answer(score, logits[0, 0] > 0, answer)
 
-    def _answer(self, embeds: Tensor) -> tuple[float, Tensor]:
-        """Generate until [SEG]; return the score and the state (1, dim) of the [SEG] token.
+    def _answer(self, embeds: Tensor) -> tuple[float, Tensor, list[int]]:
+        """Generate; return the score, the states of the [SEG] tokens (n, dim), and the answer's ids.
 
-        Random or stubborn weights may never say [SEG]; then generation stops at the length of the configured answer,
-        and [SEG] is fed as one more step.
+        A checkpoint says behind which words its [SEG] was trained to stand. Those are fed behind the prompt's cached
+        keys: a step or two, and the mask does not depend on whether the model felt like saying [SEG].
         """
-        prompt, config = self.model.prompt, self.model.config.language
         out: Any = self.language.generate(
             inputs_embeds=embeds,
             attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device),
-            max_new_tokens=max(len(prompt.suffix) - 1, 1),
+            max_new_tokens=self.answer_tokens,
             do_sample=False,
-            eos_token_id=[prompt.seg_id, config.eos_token_id],
-            pad_token_id=config.pad_token_id,
+            eos_token_id=self._stops,
+            pad_token_id=self.model.config.language.pad_token_id,
             output_logits=True,
             return_dict_in_generate=True,
         )
         words = out.logits[0][0, list(self.model.word_ids)].double().softmax(0)
-        last = torch.tensor([[prompt.seg_id]], device=embeds.device)
-        state = self.language.model(input_ids=last, past_key_values=out.past_key_values).last_hidden_state[:, -1]
-        return float(words[:4].sum()), state
+        keys, suffix = out.past_key_values, torch.tensor([self.model.prompt.suffix], device=embeds.device)
+        surplus = keys.get_seq_length() - embeds.shape[1]
+        if surplus:
+            keys.crop(-surplus)
+        states = self.language.model(input_ids=suffix, past_key_values=keys).last_hidden_state[0]
+        return float(words[:4].sum()), states[suffix[0] == self.model.prompt.seg_id], out.sequences[0].tolist()
 
     def _remember(self, embedding: Tensor, low: Tensor) -> None:
         """Run the memory encoder as SAM2's video code does, though a single image has no use for it."""
@@ -76,7 +93,22 @@ class Straightforward:
         sam.memory_encoder(embedding, scaled.to(embedding.dtype), skip_mask_sigmoid=True)
 
 
-def _with_plain_attention(model: DeFakerOne) -> Any:
+def _with_sam2s_own_modules(model: DeFakerOne) -> Network:
+    """Return the network as the libraries have it, sharing the weights."""
+    config, prompt = model.config, model.prompt
+    with torch.device("meta"):
+        network = Network(config, prompt.image_id, prompt.seg_id)
+    network.load_state_dict(model.network.state_dict(), assign=True)
+    network.vision_tower.config._attn_implementation = "sdpa"
+    for module in network.grounding.modules():
+        if isinstance(module, MultiScaleAttention):
+            module.__class__ = MultiScaleAttention
+    width = config.grounding.d_model
+    network.grounding.image_encoder.neck.position_encoding = PositionEmbeddingSine(width, warmup_cache=False)
+    return network.eval()
+
+
+def _for_generation(model: DeFakerOne) -> Any:
     """Return the language model for `generate()`, on transformers' own attention, sharing the weights."""
     native: Any = native_config(model.config).text_config
     native._attn_implementation = "sdpa"

@@ -10,24 +10,40 @@ from click.testing import CliRunner
 
 from screening.cli import main
 from tests.bench.straightforward import Straightforward
-from tests.unit.defakerone.conftest import FIXTURE, PHOTOS, photo
+from tests.unit.defakerone.conftest import FIXTURE, PHOTOS, expected, photo
 from worker.defakerone import DeFakerOne
 from worker.defakerone.attention import _attend_in_blocks
 from worker.defakerone.prompt import PromptConfig
+from worker.defakerone.tokenizer import TURN_END
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("suffix", ["[SEG]", "Yes, it is edited. [SEG]"])
-def test_the_straightforward_way_gives_the_same_scores(model: DeFakerOne, suffix: str) -> None:
+@pytest.mark.parametrize("suffix", ["[SEG]", "Yes, it is edited. [SEG]", "Yes [SEG] and [SEG]"])
+def test_the_straightforward_way_gives_the_same_results(model: DeFakerOne, suffix: str) -> None:
     prompted = model.with_metadata(prompt=PromptConfig(suffix=suffix))
-    straight = Straightforward(prompted)
+    straight = Straightforward(prompted, answer_tokens=8)
     for name, detection in zip(PHOTOS, prompted.detect([photo(name) for name in PHOTOS]), strict=True):
-        score, mask = straight.detect(photo(name))
-        assert score == pytest.approx(detection.score, abs=1e-4)
-        assert mask.shape == detection.mask.shape
-        if suffix == "[SEG]":  # otherwise these random weights go on with words of their own before [SEG]
-            assert int((mask.numpy() != detection.mask).sum()) <= 30
+        answer = straight.detect(photo(name))
+        assert answer.score == pytest.approx(detection.score, abs=1e-4)
+        assert answer.mask.shape == detection.mask.shape
+        assert int((answer.mask.numpy() != detection.mask).sum()) <= 30
+
+
+def test_the_straightforward_way_writes_its_answer_out_as_the_reference_does(model: DeFakerOne) -> None:
+    straight = Straightforward(model, answer_tokens=8)
+    for name in PHOTOS:
+        reference = expected(name)["greedy_ids"].tolist()
+        stops = {model.prompt.seg_id, model.tokenizer.id_of(TURN_END)}
+        ends = [at + 1 for at, token in enumerate(reference) if token in stops]
+        assert straight.detect(photo(name)).ids == reference[: ends[0] if ends else None]
+
+
+def test_the_straightforward_way_stops_behind_the_end_of_the_turn(model: DeFakerOne) -> None:
+    ids = Straightforward(model, answer_tokens=1).detect(photo("landscape")).ids
+    straight = Straightforward(model)
+    straight._stops.append(ids[0])
+    assert straight.detect(photo("landscape")).ids == ids
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 70, 8), (1, 1, 700, 16), (130, 2, 64, 8), (2, 4, 257, 8), (1, 1, 1, 4)])
@@ -48,7 +64,12 @@ def test_the_detector_benchmark_writes_a_table_and_json(monkeypatch: pytest.Monk
     assert result.exit_code == 0, result.output
     assert "straightforward" in result.stdout
     data = json.loads((tmp_path / "bench-results" / "detector.json").read_text())
-    assert [row["name"] for row in data["rows"]] == ["straightforward, float32", "batch 2", "batch 8, masks never"]
+    assert [row["name"] for row in data["rows"]] == [
+        "straightforward, float32",
+        "one answer token, float32",
+        "batch 2",
+        "batch 8, masks never",
+    ]
     assert all(np.isfinite(row["ratio"]) and row["images_per_s"] > 0 for row in data["rows"])
 
 
