@@ -1,19 +1,19 @@
 """What did a reviewer draw, and how far is it from the model's mask? A program of its own, run by `api/drawing.py`.
 
-    python correction_reading.py FOLDER MAX_PIXELS
+    python -m api.correction_reading FOLDER MAX_PIXELS
 
 reads `correction` and `mask` in FOLDER, writes the correction as an 8-bit PNG of 0 and 255 to `out.png`, and to
 `out.json` `{"iou"}`: the intersection over the union of the two marked areas, 1 where both are empty. Exit status 3
-where the correction is no PNG of the mask's size. It imports nothing of ours.
+where the correction is no PNG of the mask's size.
 """
 
 import json
-import resource
 import sys
-import warnings
 from pathlib import Path
 
 from PIL import Image, ImageChops, UnidentifiedImageError
+
+from api import display
 
 MEMORY = 1024**3
 CPU_SECONDS = 20
@@ -22,10 +22,7 @@ UNFIT = 3
 
 def main(folder: Path, max_pixels: int) -> int:
     """Read one correction; returns the exit status."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    Image.MAX_IMAGE_PIXELS = max_pixels
-    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    display.limit(max_pixels, memory=MEMORY, cpu_seconds=CPU_SECONDS)
     mask = _binary(folder / "mask")
     try:
         correction = _binary(folder / "correction", mask.size)

@@ -53,9 +53,9 @@ def _keep(store: BlobStore, drawn: Path, key: str, media_type: str) -> None:
 
 
 async def run(program: str, folder: Path, arguments: Sequence[str], undrawable: Kind, detail: str) -> None:
-    """Run a program of this package on a folder. Raises the Problem where it fails, dies or takes too long."""
+    """Run a module of this package on a folder. Raises the Problem where it fails, dies or takes too long."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", str(Path(__file__).with_name(program)), str(folder), *arguments,
+        sys.executable, "-I", "-m", f"api.{program}", str(folder), *arguments,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -34,7 +34,7 @@ async def _draw(services: Services, image: Image, finding: Finding, key: str) ->
     inputs = {"image": image.blob_key, "mask": finding.mask_key, "heatmap": finding.heatmap_key}
     async with drawing.workshop(services, inputs) as folder:
         arguments = [NAME, str(services.settings.max_pixels)]
-        await drawing.run("overlay_drawing.py", folder, arguments, UNDRAWABLE, DETAIL)
+        await drawing.run("overlay_drawing", folder, arguments, UNDRAWABLE, DETAIL)
         await drawing.keep(services, folder / NAME, key, "image/jpeg")
     await drop_if_erased(services, image, key)
 

@@ -41,6 +41,6 @@ async def serve(request: Request, services: Services, image: Image, finding: Fin
 async def _draw(services: Services, image: Image, kind: Kind, key: str, media_type: str) -> None:
     async with drawing.workshop(services, {"image": image.blob_key}) as folder:
         arguments = [kind.value, str(services.settings.max_pixels)]
-        await drawing.run("rendition_drawing.py", folder, arguments, UNDRAWABLE, "This image cannot be drawn.")
+        await drawing.run("rendition_drawing", folder, arguments, UNDRAWABLE, "This image cannot be drawn.")
         await drawing.keep(services, folder / "out", key, media_type)
     await drop_if_erased(services, image, key)

@@ -110,7 +110,7 @@ async def put_correction(
 async def _read(services: Using, finding: Finding, drawn: bytes) -> tuple[bytes, float]:
     async with drawing.workshop(services, {"mask": finding.mask_key, "correction": drawn}) as folder:
         limit = str(services.settings.max_pixels)
-        await drawing.run("correction_reading.py", folder, [limit], UNFIT, UNFIT_DETAIL)
+        await drawing.run("correction_reading", folder, [limit], UNFIT, UNFIT_DETAIL)
         return (folder / "out.png").read_bytes(), float(json.loads((folder / "out.json").read_text())["iou"])
 
 
