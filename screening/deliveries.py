@@ -8,7 +8,8 @@ so the log never knows of fewer attempts than the receiver. Functions work in th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from typing import Any, Self
 from uuid import UUID
 
 import structlog
@@ -16,10 +17,21 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from screening import events
-from screening.deliveries_sql import ANY_DUE, CLAIM, CLAIM_LOCK, LOG, RECORD, REPLAY_RANGE, RESCUE
+from screening.deliveries_sql import (
+    ANY_EXPIRED,
+    CLAIM,
+    CLAIM_LOCK,
+    DEAD_LETTERS,
+    LOG,
+    OLDEST_DUE,
+    RECORD,
+    REPLAY_RANGE,
+    RESCUE,
+)
 from screening.delivery_schedule import GIVE_UP, Outcome
 from screening.event_types import EventType
 from screening.ids import Prefix, encode
+from screening.settings import Settings
 from screening.tables import Delivery, Endpoint, Event, assay_now
 
 logger = structlog.get_logger(__name__)
@@ -35,6 +47,11 @@ class Limits:
 
     per_endpoint: int
     per_platform: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the operator set them."""
+        return cls(settings.webhook_per_endpoint, settings.webhook_per_platform)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +161,25 @@ def rescue(session: Session, *, limit: int) -> int:
     return session.scalar(text(RESCUE), {"limit": limit}) or 0
 
 
-def any_due(session: Session) -> bool:
+def any_due(session: Session, limits: Limits) -> bool:
     """Whether a sender would find work now: what the sweeper asks before it rings."""
-    return bool(session.scalar(text(ANY_DUE)))
+    return bool(session.scalar(text(ANY_EXPIRED))) or _oldest_due(session, limits) is not None
 
 
-def oldest_due_seconds(session: Session) -> float:
-    """Age of the oldest delivery that could be sent now, in seconds; 0 with none."""
-    oldest = (
-        select(func.min(Delivery.due_at))
-        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
-        .where(Delivery.state == "pending", Delivery.due_at <= assay_now(), Endpoint.enabled)
-    )
-    return float(session.scalar(select(func.extract("epoch", assay_now() - oldest.scalar_subquery()))) or 0.0)
+def oldest_due_seconds(session: Session, limits: Limits) -> float:
+    """Age of the oldest delivery that a claim would take now, in seconds; 0 with none."""
+    return float(_oldest_due(session, limits) or 0.0)
+
+
+def _oldest_due(session: Session, limits: Limits) -> Decimal | None:
+    parameters = {"per_endpoint": limits.per_endpoint, "per_platform": limits.per_platform}
+    seconds: Decimal | None = session.scalar(text(OLDEST_DUE), parameters)
+    return seconds
+
+
+def dead_letters(session: Session) -> int:
+    """How many deliveries were given up and not replayed since."""
+    return session.scalar(text(DEAD_LETTERS)) or 0
 
 
 def replay(session: Session, delivery: Delivery) -> Delivery:

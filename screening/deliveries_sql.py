@@ -6,7 +6,7 @@ CLAIM_LOCK = "SELECT pg_advisory_xact_lock(:family, 2)"
 # Fair share: an endpoint has at most :per_endpoint attempts under way (an ordered one has one), a platform at most
 # :per_platform. Rows are taken in the order of how much their platform already has under way, so that one platform's
 # slow endpoints leave room for everybody else's.
-CLAIM = """
+_TAKEABLE = """
 WITH busy AS MATERIALIZED (
     SELECT endpoint_id, platform_id, count(*) AS n FROM deliveries WHERE state = 'sending'
      GROUP BY endpoint_id, platform_id
@@ -37,7 +37,13 @@ WITH busy AS MATERIALIZED (
       FROM due
       LEFT JOIN (SELECT platform_id, sum(n) AS n FROM busy GROUP BY platform_id) b USING (platform_id)
      WHERE due.depth <= due.most
-), chosen AS MATERIALIZED (
+)
+"""
+
+CLAIM = (
+    _TAKEABLE
+    + """
+, chosen AS MATERIALIZED (
     SELECT d.id FROM deliveries d JOIN ranked USING (id)
      WHERE d.state = 'pending' AND ranked.cost <= :per_platform
      ORDER BY ranked.cost, ranked.due_at
@@ -60,6 +66,18 @@ SELECT t.id AS delivery_id, t.attempt, t.failures, t.endpoint_id, t.platform_id,
   JOIN events v ON v.id = t.event_id
   LEFT JOIN submissions s ON s.screening_id = v.screening_id
 """
+)
+
+# By the same rules as a claim: what an endpoint's own slowness, pause or order holds back is not late. What a pause has
+# held back is due from its end.
+OLDEST_DUE = (
+    _TAKEABLE
+    + """
+SELECT extract(epoch FROM assay_now() - min(greatest(ranked.due_at, e.throttled_until)))
+  FROM ranked JOIN deliveries d USING (id) JOIN endpoints e ON e.id = d.endpoint_id
+ WHERE ranked.cost <= :per_platform
+"""
+)
 
 # The fence: a sender that lost its lease writes its log line, and nothing else.
 RECORD = """
@@ -100,12 +118,13 @@ WITH expired AS MATERIALIZED (
 SELECT count(*) FROM back
 """
 
-ANY_DUE = """
-SELECT EXISTS (SELECT FROM deliveries WHERE state = 'sending' AND due_at <= assay_now())
-    OR EXISTS (SELECT FROM endpoints e
-                WHERE e.enabled AND (e.throttled_until IS NULL OR e.throttled_until <= assay_now())
-                  AND EXISTS (SELECT FROM deliveries d
-                               WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.due_at <= assay_now()))
+ANY_EXPIRED = "SELECT EXISTS (SELECT FROM deliveries WHERE state = 'sending' AND due_at <= assay_now())"
+
+DEAD_LETTERS = """
+SELECT count(*) FROM deliveries d
+ WHERE d.state = 'dead'
+   AND NOT EXISTS (SELECT FROM deliveries later
+                    WHERE later.event_id = d.event_id AND later.endpoint_id = d.endpoint_id AND later.replay > d.replay)
 """
 
 REPLAY_RANGE = """

@@ -41,6 +41,13 @@ class Outcome:
     error: str | None = None
     response: str | None = None
 
+    @property
+    def name(self) -> str:
+        """One word for it, as metrics count it: delivered, a class of status as `5xx`, or the error."""
+        if self.delivered:
+            return "delivered"
+        return f"{self.status // 100}xx" if self.status is not None else self.error or "unknown"
+
 
 def wait_after(failures: int, rng: random.Random) -> timedelta:
     """How long to wait after this many failures (at least one)."""

@@ -12,14 +12,10 @@ from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-from sqlalchemy import NullPool, create_engine
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from prometheus_client.core import Metric
 
-from screening import jobs
-from screening.database import KEEPALIVE, psycopg_url
+from screening.backlog import Backlog
+from screening.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
@@ -35,6 +31,8 @@ BATCH = Histogram("assay_batch_images", "Images in one run of the detector.", bu
 ENDED = Counter("assay_screenings_ended", "Screenings ended by this worker.", ["outcome"])
 FAILURES = Counter("assay_failures", "Images that failed, by reason; strikes that try again included.", ["code"])
 RELEASES = Counter("assay_releases", "Images given back without a strike, by reason.", ["reason"])
+ATTEMPTS = Counter("assay_delivery_attempts", "Attempts to deliver a webhook, by what came of them.", ["outcome"])
+ATTEMPT = Histogram("assay_delivery_attempt_seconds", "Time one attempt to deliver took.", buckets=SECONDS)
 STAGE = Histogram("assay_stage_seconds", "Time spent in one stage, for one image or batch.", ["stage"], buckets=SECONDS)
 
 
@@ -46,23 +44,6 @@ def stage(name: str) -> Iterator[None]:
         yield
     finally:
         STAGE.labels(name).observe(time.perf_counter() - start)
-
-
-class Backlog(Collector):
-    """The age of the oldest due screening, read when somebody asks."""
-
-    def __init__(self, database_url: str) -> None:
-        # No pool: the parent forks, and a child must not inherit an open connection.
-        self._engine = create_engine(psycopg_url(database_url), poolclass=NullPool, connect_args=KEEPALIVE)
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield nothing where the database is away: a missing sample is honest, a zero is not."""
-        try:
-            with Session(self._engine) as session:
-                age = jobs.oldest_due_seconds(session)
-        except SQLAlchemyError:
-            return
-        yield GaugeMetricFamily("assay_oldest_due_seconds", "Age of the oldest due, unclaimed screening.", value=age)
 
 
 class Children(multiprocess.MultiProcessCollector):
@@ -82,10 +63,10 @@ class Children(multiprocess.MultiProcessCollector):
         return metrics
 
 
-def serve(port: int, database_url: str) -> None:
+def serve(settings: Settings) -> None:
     """Serve the metrics of this worker from a thread of its parent."""
     registry = CollectorRegistry()
     registry.register(Children(Path(os.environ[FOLDER])))
-    registry.register(Backlog(database_url))
-    start_http_server(port, registry=registry)
-    logger.info("metrics.served", port=port)
+    registry.register(Backlog(settings))
+    start_http_server(settings.metrics_port, registry=registry)
+    logger.info("metrics.served", port=settings.metrics_port)

@@ -91,7 +91,7 @@ class Sweeper:
         with Session(self._engine) as session, session.begin():
             older = timedelta(seconds=self._settings.announce_again_seconds)
             waiting = jobs.unannounced(session, limit=AT_ONCE, older_than=older)
-            sendable = deliveries.any_due(session)
+            sendable = deliveries.any_due(session, deliveries.Limits.of(self._settings))
         rung = self._ring(len(waiting), sendable=sendable)
         if rescued or waiting:
             logger.info("sweeper.swept", rescued=rescued, waiting=len(waiting), rung=rung)

@@ -80,6 +80,7 @@ class Delivery(Base):
             postgresql_where=text("state in ('pending','sending')"),
         ),
         Index("ix_deliveries_sending", "due_at", postgresql_where=text("state = 'sending'")),
+        Index("ix_deliveries_dead", "event_id", "endpoint_id", "replay", postgresql_where=text("state = 'dead'")),
         {"postgresql_with": {"fillfactor": 70}},
     )
 

@@ -193,9 +193,9 @@ def test_gone_disables_the_endpoint_and_tells_the_others(
     send(settings)
     assert len(receiver.seen("/gone")) == 1
     with sessions.begin() as session:
-        assert not deliveries.any_due(session)
+        assert not deliveries.any_due(session, Limits(8, 8))
         endpoints.enable(session, session.get_one(Endpoint, gone))
-        assert deliveries.any_due(session)
+        assert deliveries.any_due(session, Limits(8, 8))
     send(settings)
     assert len(receiver.seen("/gone")) == 2
 

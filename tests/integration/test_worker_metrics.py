@@ -1,4 +1,4 @@
-"""A worker's own port: ready, moving, and the age of what waits."""
+"""A worker's own port: ready, moving, what came of its attempts, and the age of what waits."""
 
 import random
 from collections.abc import Iterator
@@ -8,7 +8,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from screening import deliveries, endpoints, events
 from screening.embedded.process import free_port
+from screening.webhook_secrets import SecretBox
+from tests.receiver import Reply, receiving
 from tests.running_line import RunningLine, picture, running_line, wait_for
 
 
@@ -50,4 +53,32 @@ def test_a_worker_tells_whether_it_is_ready_and_what_it_did(line: RunningLine, r
     worker.children()[0].kill()
     wait_for("the dead child is no longer counted", lambda: samples(port)["assay_worker_ready"] == 0)
     wait_for("its replacement is ready", lambda: samples(port)["assay_worker_ready"] == 1, 120)
+    worker.stop()
+
+
+def test_an_io_worker_counts_what_came_of_its_attempts(line: RunningLine) -> None:
+    port = free_port()
+    environment = {
+        "ASSAY_METRICS_PORT": str(port), "ASSAY_SECRET_KEYS": "key", "ASSAY_WEBHOOK_ALLOWED_RANGES": "127.0.0.0/8",
+    }  # fmt: skip
+    with receiving() as receiver:
+        urls = [receiver.url("/fine"), receiver.at("/broken", Reply(503)), f"http://127.0.0.1:{free_port()}/"]
+        with line.sessions.begin() as session:
+            for url in urls:
+                endpoints.create(session, SecretBox(["key"]), line.platform, url)
+            for number in range(3):
+                events.emit(session, platform_id=line.platform, type="t", data={"n": number})
+        worker = line.start("worker", "io", **environment)
+        wait_for("the metrics are served", lambda: worker.said("metrics.served"), 120)
+        with line.sessions() as session:
+            assert deliveries.any_due(session, deliveries.Limits(8, 32))
+        assert samples(port)["assay_delivery_oldest_due_seconds"] > 0
+        line.doorbell.ring_deliveries()
+        wait_for("all are tried", lambda: samples(port).get("assay_delivery_attempt_seconds_count") == 9)
+        seen = samples(port)
+        assert {n.split(",")[1]: v for n, v in seen.items() if n.startswith("assay_delivery_attempts_total,")} == {
+            "delivered": 3, "5xx": 3, "connect": 3,
+        }  # fmt: skip
+        wait_for("nothing is due", lambda: samples(port)["assay_delivery_oldest_due_seconds"] == 0)
+        assert samples(port)["assay_dead_letters"] == 0
     worker.stop()

@@ -16,7 +16,11 @@ from typing import Any
 import click
 import pytest
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 
+import api.metrics
+import worker.metrics
+from screening.backlog import Backlog
 from screening.settings import Settings
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -24,6 +28,7 @@ IMAGES = {"assay-api": "api", "assay-worker": "worker", "assay-worker-gpu": "wor
 KINDS = {
     "ConfigMap": "v1", "Service": "v1", "Job": "batch/v1", "Deployment": "apps/v1",
     "ScaledObject": "keda.sh/v1alpha1", "TriggerAuthentication": "keda.sh/v1alpha1",
+    "PrometheusRule": "monitoring.coreos.com/v1",
 }  # fmt: skip
 
 
@@ -273,3 +278,33 @@ def test_keda_scales_a_deployment_that_exists_and_authenticates() -> None:
     assert float(trigger["metadata"]["targetQueryValue"]) > 0
     [reference] = by_kind["TriggerAuthentication"]["spec"]["secretTargetRef"]
     assert reference["key"] == "ASSAY_DATABASE_URL"
+
+
+def exported() -> set[str]:
+    """Every name under which our processes expose a figure."""
+    found = {metric.name for metric in Backlog(Settings()).describe()}
+    for module in (api.metrics, worker.metrics):
+        for metric in vars(module).values():
+            if isinstance(metric, MetricWrapperBase):
+                [family] = metric.describe()
+                suffixes = {"counter": ["_total"], "histogram": ["_count", "_sum", "_bucket"]}.get(family.type, [""])
+                found |= {family.name + suffix for suffix in suffixes}
+    return found
+
+
+def test_every_metric_that_the_files_name_is_one_that_we_export() -> None:
+    names = exported()
+    assert {"assay_batch_images_bucket", "assay_api_problems_total"} <= names
+    rules = [
+        rule for m in manifests() if m["kind"] == "PrometheusRule" for g in m["spec"]["groups"] for rule in g["rules"]
+    ]
+    assert rules
+    for rule in rules:
+        named = set(re.findall(r"\bassay_[a-z_]+", rule["expr"]))
+        assert named, rule["alert"]
+        assert named <= names, rule["alert"]
+        assert rule["annotations"]["summary"]
+    for path in [p for p in DOCKER.rglob("*") if p.suffix in (".yaml", ".Dockerfile")]:
+        text = path.read_text()
+        named = set(re.findall(r"\bassay_[a-z_]+_(?:seconds|total|letters)\b", text))
+        assert named <= names, path.name

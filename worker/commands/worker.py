@@ -32,5 +32,5 @@ def start(kind: str) -> None:
     logs.configure(settings())
     children = devices.children(settings().device) if kind == "screen" else IO_CHILDREN
     if settings().metrics_port:
-        metrics.serve(settings().metrics_port, settings().database_url)
+        metrics.serve(settings())
     app.app.worker_main(app.arguments(kind, children))

@@ -27,6 +27,7 @@ from screening.ids import Prefix, encode
 from screening.outbound import Answer, OutboundClient, OutboundError
 from screening.settings import Settings
 from screening.webhook_secrets import SecretBox
+from worker import metrics
 from worker.deliveries import signing
 from worker.service import VERSION
 
@@ -62,7 +63,7 @@ class Sender:
         self._settings = settings
         self._stopping = stopping
         self._box = SecretBox(settings.keys)
-        self._limits = Limits(settings.webhook_per_endpoint, settings.webhook_per_platform)
+        self._limits = Limits.of(settings)
         self._lease = timedelta(seconds=settings.webhook_seconds + settings.webhook_lease_margin)
         self._rng = random.Random()  # noqa: S311 - jitter
         self._under_way: set[asyncio.Task[Attempted]] = set()
@@ -114,7 +115,10 @@ class Sender:
             outcome = failed("unsigned", claim.failures, self._rng)  # the operator has five days to mend the keys
         else:
             outcome = judge(await self._post(claim, secrets), claim.failures, self._rng)
-        return Attempted(claim, outcome, round((time.perf_counter() - start) * 1000))
+        seconds = time.perf_counter() - start
+        metrics.ATTEMPTS.labels(outcome.name).inc()
+        metrics.ATTEMPT.observe(seconds)
+        return Attempted(claim, outcome, round(seconds * 1000))
 
     async def _post(self, claim: Claim, secrets: Sequence[str]) -> Answer | OutboundError:
         body = webhook_body.encode(claim.type, claim.created_at, claim.data)
