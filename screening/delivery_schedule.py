@@ -85,14 +85,17 @@ def _throttle(answer: Answer) -> timedelta | None:
 
 
 def retry_after(value: str | None) -> timedelta | None:
-    """`Retry-After` as a wait (RFC 9110, section 10.2.3): seconds or a date; None for neither."""
+    """`Retry-After` as a wait (RFC 9110, section 10.2.3): seconds or a date; None for neither.
+
+    A stranger writes it: `int` refuses thousands of digits, and dates may name a year or an offset that no clock has.
+    """
     if value is None:
         return None
-    if value.strip().isascii() and value.strip().isdigit():
-        return timedelta(seconds=min(int(value), int(THROTTLE_AT_MOST.total_seconds())))
     try:
+        if value.strip().isascii() and value.strip().isdigit():
+            return timedelta(seconds=min(int(value), int(THROTTLE_AT_MOST.total_seconds())))
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
     return max(timedelta(0), at - datetime.now(UTC))

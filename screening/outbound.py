@@ -18,7 +18,7 @@ from enum import StrEnum
 from functools import cache
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpcore
 import httpx
@@ -34,9 +34,13 @@ HOST = re.compile(rb"[A-Za-z0-9._:-]{1,255}")  # as it goes on the wire: IDNA ap
 TRIED_AT_MOST = 4  # addresses of one name; a name with hundreds would outlast any deadline
 KEPT_IDLE = 64
 KEPT_IDLE_SECONDS = 30.0
-# getaddrinfo blocks and cannot be cancelled. Threads of our own, many, so that a silent name server holds up neither
-# the event loop nor other names.
-_resolvers = ThreadPoolExecutor(64, thread_name_prefix="resolve")
+# What an answer may have beside its body: heads and interim answers, and an eighth of the body for framing in chunks.
+HEAD_BYTES = 32_768
+FRAMING = 8
+# getaddrinfo blocks and cannot be cancelled. Threads of our own, so that a silent name server holds up neither the
+# event loop nor other names; many, because a thread waits on after its attempt has been given up, and one platform may
+# have tens of attempts under way.
+_resolvers = ThreadPoolExecutor(256, thread_name_prefix="resolve")
 
 
 class Reason(StrEnum):
@@ -102,7 +106,8 @@ def check_url(url: str, allowed: Sequence[Network] = (), *, plain: bool = False)
     """
     try:
         parsed = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError, UnicodeError) as error:
+        host = parsed.host  # raises where it looks like IDNA and is none; httpx itself would ask later
+    except (httpx.InvalidURL, ValueError) as error:
         raise OutboundError(Reason.REFUSED_URL, "The URL cannot be read.") from error
     if len(url) > MAX_URL:
         raise OutboundError(Reason.REFUSED_URL, f"The URL is longer than {MAX_URL} characters.")
@@ -112,7 +117,7 @@ def check_url(url: str, allowed: Sequence[Network] = (), *, plain: bool = False)
         raise OutboundError(Reason.REFUSED_URL, "The URL needs a host, and may carry no credentials and no fragment.")
     if parsed.port is not None and not 0 < parsed.port < 65_536:
         raise OutboundError(Reason.REFUSED_URL, "The URL names an impossible port.")
-    address = addresses.literal(parsed.host)
+    address = addresses.literal(host)
     if address is not None and addresses.refusal(address, allowed) is not None:
         raise OutboundError(Reason.REFUSED_ADDRESS, "The URL names an address that is not public.")
     return parsed
@@ -124,15 +129,63 @@ def _default_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+class FloodError(httpcore.ReadError):
+    """More came than any answer may be."""
+
+
+class BoundedStream(httpcore.AsyncNetworkStream):
+    """A connection that reads at most `most` bytes after each write, which is where a request begins.
+
+    A limit on the body alone is none: interim answers without end, or chunks of one byte with long extensions, would
+    keep this process parsing for as long as the deadline allows, and everybody else's attempts waiting.
+    """
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream, most: int) -> None:
+        self._inner = inner
+        self._most = most
+        self._left = most
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
+        """What has come, within the limit. Raises FloodError beyond it."""
+        if self._left <= 0:
+            raise FloodError(f"more than {self._most} bytes in answer to one request")
+        data = await self._inner.read(min(max_bytes, self._left), timeout)
+        self._left -= len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's interface
+        """Send, and be ready for another answer."""
+        self._left = self._most
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
+    ) -> httpcore.AsyncNetworkStream:
+        """The same over TLS, where what counts is what was decrypted."""
+        return BoundedStream(await self._inner.start_tls(ssl_context, server_hostname, timeout), self._most)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Whatever the inner stream says of itself."""
+        return self._inner.get_extra_info(info)
+
+
 class CheckedBackend(httpcore.AsyncNetworkBackend):
     """Opens TCP connections, each to an address that was just checked."""
 
     def __init__(
-        self, permit: Callable[[Address], None], resolver: Resolver, inner: httpcore.AsyncNetworkBackend
+        self, permit: Callable[[Address], None], resolver: Resolver, inner: httpcore.AsyncNetworkBackend, most: int
     ) -> None:
         self._permit = permit
         self._resolver = resolver
         self._inner = inner
+        self._most = most
 
     async def connect_tcp(
         self,
@@ -153,7 +206,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
             except httpcore.ConnectError as error:
                 failure = error
                 continue
-            return stream
+            return BoundedStream(stream, self._most)
         raise failure
 
     async def connect_unix_socket(
@@ -189,12 +242,16 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
 
 
 class OutboundClient:
-    """Makes requests to foreign addresses. One an event loop; connections are kept and reused."""
+    """Makes requests to foreign addresses, and keeps at most `max_bytes` of each answer's body.
+
+    One an event loop; connections are kept and reused.
+    """
 
     def __init__(
         self,
         allowed: Sequence[Network] = (),
         *,
+        max_bytes: int,
         plain: bool = False,
         resolver: Resolver = resolve,
         backend: httpcore.AsyncNetworkBackend | None = None,
@@ -202,11 +259,13 @@ class OutboundClient:
     ) -> None:
         self.allowed = tuple(allowed)
         self.plain = plain
+        self.max_bytes = max_bytes
         context = context or _default_context()
         inner = backend or httpcore.AnyIOBackend()
+        most = max_bytes + max_bytes // FRAMING + HEAD_BYTES
         self._transports = {
-            "https": CheckedTransport(CheckedBackend(self._permit, resolver, inner), context),
-            "http": CheckedTransport(CheckedBackend(self._permit_plain, resolver, inner), context),
+            "https": CheckedTransport(CheckedBackend(self._permit, resolver, inner, most), context),
+            "http": CheckedTransport(CheckedBackend(self._permit_plain, resolver, inner, most), context),
         }
 
     def _permit(self, address: Address) -> None:
@@ -223,11 +282,10 @@ class OutboundClient:
         url: str,
         *,
         seconds: float,
-        max_bytes: int,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> Answer:
-        """One request and at most `max_bytes` of its answer, all within `seconds`. Raises OutboundError.
+        """One request and its answer, all within `seconds`. Raises OutboundError.
 
         Once a status has come, there is an answer: what happens to the body afterwards is told by `cut`.
         """
@@ -244,21 +302,21 @@ class OutboundClient:
         cut = None
         try:
             async with asyncio.timeout(seconds):
-                await self._exchange(request, max_bytes, received)
+                await self._exchange(request, received)
         except (TimeoutError, httpx.HTTPError, OSError, AddressRefusedError) as error:
             cut, message = _explained(error)
             if not received:
                 raise OutboundError(cut, message) from error
-        return received[0].answer(max_bytes, cut)
+        return received[0].answer(self.max_bytes, cut)
 
-    async def _exchange(self, request: httpx.Request, max_bytes: int, received: list[_Received]) -> None:
+    async def _exchange(self, request: httpx.Request, received: list[_Received]) -> None:
         response = await self._transports[request.url.scheme].handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - narrows the transport's own type
         received.append(_Received(response.status_code, response.headers, bytearray()))
         try:
             async for chunk in response.stream:
                 received[0].body += chunk
-                if len(received[0].body) > max_bytes:
+                if len(received[0].body) > self.max_bytes:
                     return
         finally:
             await response.stream.aclose()
@@ -282,6 +340,8 @@ def _explained(error: BaseException) -> tuple[Reason, str]:
         return Reason.REFUSED_ADDRESS, "The name leads to an address that is not public."
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return Reason.TIMEOUT, "No answer in time."
+    if any(isinstance(cause, FloodError) for cause in _causes(error)):
+        return Reason.TOO_LARGE, "The answer is larger than any answer may be."
     if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
         return Reason.TLS, "The TLS connection failed: is the certificate valid for the name?"
     if isinstance(error, httpx.ConnectError | OSError):
@@ -320,5 +380,5 @@ def fetch(
 async def _fetch(
     url: str, seconds: float, max_bytes: int, allowed: Sequence[Network], headers: Mapping[str, str] | None
 ) -> Answer:
-    async with OutboundClient(allowed, plain=True) as client:
-        return await client.request("GET", url, seconds=seconds, max_bytes=max_bytes, headers=headers)
+    async with OutboundClient(allowed, max_bytes=max_bytes, plain=True) as client:
+        return await client.request("GET", url, seconds=seconds, headers=headers)

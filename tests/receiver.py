@@ -1,6 +1,7 @@
 """What does a platform's receiver do? Whatever the test says, for each path, over a real socket; and it remembers."""
 
 import asyncio
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -48,9 +49,10 @@ def _accept(_: Request) -> Reply:
 
 
 class Receiver:
-    """An HTTP/1.1 server in a thread. Paths without a behaviour answer 204."""
+    """An HTTP/1.1 server in a thread, over TLS with a context. Paths without a behaviour answer 204."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self._context = context
         self.requests: list[Request] = []
         self.behaviours: dict[str, Behaviour] = {}
         self._port: Future[int] = Future()
@@ -59,7 +61,8 @@ class Receiver:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
     def url(self, path: str = "/") -> str:
-        return f"http://127.0.0.1:{self._port.result(10)}{path}"
+        scheme = "http" if self._context is None else "https"
+        return f"{scheme}://127.0.0.1:{self._port.result(10)}{path}"
 
     def at(self, path: str, behaviour: Behaviour | Reply) -> str:
         """Answer so at a path; gives its URL."""
@@ -92,7 +95,7 @@ class Receiver:
             connections.add(task)
             task.add_done_callback(connections.discard)
 
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=self._context)
         self._port.set_result(server.sockets[0].getsockname()[1])
         await self._ended.wait()
         server.close()
@@ -146,9 +149,9 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """A receiver for as long as the block runs."""
-    receiver = Receiver()
+    receiver = Receiver(context)
     receiver.start()
     try:
         yield receiver

@@ -73,7 +73,7 @@ class Fetcher:
             return outbound.fetch(
                 plain, seconds=max(seconds, 0.001), max_bytes=limit, allowed=self._allowed, headers=HEADERS
             )
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, ValueError) as error:  # ValueError: what only looks like IDNA
             raise FetchError(FailureCode.FETCH_REFUSED, "The URL cannot be read.") from error
         except OutboundError as error:
             raise self._explained(error) from error

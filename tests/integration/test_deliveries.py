@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -22,6 +23,7 @@ from screening.ids import Prefix, encode
 from screening.settings import Settings
 from screening.tables import Delivery, DeliveryAttempt, Endpoint, Event, Platform
 from screening.webhook_secrets import SecretBox
+from tests.certificates import self_signed
 from tests.findings import finding, intake
 from tests.receiver import Receiver, Reply, receiving
 from worker.deliveries import sender
@@ -361,6 +363,47 @@ def test_an_unreadable_secret_fails_that_delivery_alone(
     happen(sessions, platform)
     assert send(settings) == Drained(attempts=2, delivered=1)
     assert [a.error for a in log(sessions, broken)] == ["unsigned"]
+
+
+def test_a_defect_that_one_delivery_brings_out_fails_that_delivery_alone(
+    sessions: Sessions, platform: Platform, receiver: Receiver, settings: Settings
+) -> None:
+    """Raised in the sender, it would end everybody's attempts, each time the row came back."""
+    broken, _ = listen(sessions, platform, receiver.url("/broken"))
+    listen(sessions, platform, receiver.url("/fine"))
+    with sessions.begin() as session:
+        session.get_one(Endpoint, broken).secret = BOX.seal("whsec_!")  # decrypts to what no library can sign with
+    happen(sessions, platform, 3)
+    assert send(settings) == Drained(attempts=6, delivered=3)
+    assert {a.error for a in log(sessions, broken)} == {"internal"}
+    assert {row.state for row in rows(sessions, broken)} == {"pending"}
+
+
+@pytest.mark.parametrize("retry", ["9" * 5_000, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "never", "-1", "1e9"])
+def test_what_a_receiver_says_of_a_pause_harms_nobody(
+    sessions: Sessions, platform: Platform, receiver: Receiver, settings: Settings, retry: str
+) -> None:
+    strange, _ = listen(sessions, platform, receiver.at("/strange", Reply(429, {"Retry-After": retry})))
+    listen(sessions, platform, receiver.url("/fine"))
+    happen(sessions, platform)
+    assert send(settings) == Drained(attempts=2, delivered=1)
+    assert [(a.status, a.error) for a in log(sessions, strange)] == [(429, None)]
+    until = endpoint(sessions, strange).throttled_until
+    assert until is not None
+    assert until - receiver.seen("/strange")[0].at < timedelta(seconds=40)
+
+
+def test_a_receiver_whose_certificate_nobody_vouches_for_hears_nothing(
+    sessions: Sessions, platform: Platform, settings: Settings, tmp_path: Path
+) -> None:
+    context, _ = self_signed("localhost", tmp_path)
+    with receiving(context) as receiver:
+        endpoint_id, _ = listen(sessions, platform, receiver.url("/hook").replace("127.0.0.1", "localhost"))
+        happen(sessions, platform)
+        allowed = {"webhook_allowed_ranges": "127.0.0.0/8,::1/128"}
+        assert send(settings.model_copy(update=allowed)) == Drained(attempts=1, delivered=0)
+        assert receiver.requests == []
+    assert [a.error for a in log(sessions, endpoint_id)] == ["tls"]
 
 
 def test_replaying_one_sends_it_again_under_the_same_id(

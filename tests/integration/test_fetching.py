@@ -134,6 +134,7 @@ def test_redirects_are_followed_a_few_times_and_no_further(fetcher: Fetcher, sit
         ("to/file:///etc/passwd", REFUSED, False),
         ("to/ftp://127.0.0.1/", REFUSED, False),
         ("to/http://[oops/", REFUSED, False),
+        ("to/http://xn--a/", REFUSED, False),
         ("to/http://user:word@127.0.0.1/", REFUSED, False),
     ],
 )
@@ -178,7 +179,9 @@ def test_a_port_where_nobody_listens_is_tried_again(fetcher: Fetcher, site: str)
     assert (error.failure.code, error.strike) == (FAILED, True)
 
 
-@pytest.mark.parametrize("url", ["", "photo.jpg", "http://", "gopher://127.0.0.1/", "http://127.0.0.1:99999/", "\0"])
+@pytest.mark.parametrize(
+    "url", ["", "photo.jpg", "http://", "gopher://127.0.0.1/", "http://127.0.0.1:99999/", "\0", "http://xn--a/"]
+)
 def test_what_is_no_url_is_refused(fetcher: Fetcher, url: str) -> None:
     assert refusal(fetcher, url).failure.code == REFUSED
 

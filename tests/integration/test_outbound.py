@@ -1,6 +1,7 @@
 """How do requests to foreign addresses behave on the wire: TLS, Host and SNI, redirects, deadlines, sizes?"""
 
 import asyncio
+import gzip
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -94,9 +95,9 @@ async def test_a_public_address_works_with_host_and_sni_kept_and_one_resolution(
 
     async with serving(answering("HTTP/1.1 204 No Content\n\n", seen), server) as port:
         detour = Detour(port)
-        async with OutboundClient(resolver=resolver, backend=detour, context=trusting) as client:
+        async with OutboundClient(max_bytes=100, resolver=resolver, backend=detour, context=trusting) as client:
             for _ in range(3):
-                answer = await client.request("GET", "https://hooks.example/a?b=c", seconds=5, max_bytes=100)
+                answer = await client.request("GET", "https://hooks.example/a?b=c", seconds=5)
                 assert (answer.status, answer.cut) == (204, None)
     assert (asked, detour.connected, names) == (
         ["hooks.example"],
@@ -111,11 +112,11 @@ async def test_two_names_on_one_address_never_share_a_connection(tmp_path: Path)
     server, trusting = self_signed("first.example", tmp_path)
     async with (
         serving(answering("HTTP/1.1 204 No Content\n\n"), server) as port,
-        OutboundClient(resolver=public, backend=Detour(port), context=trusting) as client,
+        OutboundClient(max_bytes=100, resolver=public, backend=Detour(port), context=trusting) as client,
     ):
-        await client.request("GET", "https://first.example/", seconds=5, max_bytes=100)
+        await client.request("GET", "https://first.example/", seconds=5)
         with pytest.raises(OutboundError) as caught:
-            await client.request("GET", "https://second.example/", seconds=5, max_bytes=100)
+            await client.request("GET", "https://second.example/", seconds=5)
     assert caught.value.reason == Reason.TLS
 
 
@@ -123,10 +124,10 @@ async def test_an_untrusted_certificate_is_a_tls_failure(tmp_path: Path) -> None
     server, _ = self_signed("hooks.example", tmp_path)
     async with (
         serving(answering("HTTP/1.1 204 No Content\n\n"), server) as port,
-        OutboundClient(resolver=public, backend=Detour(port)) as client,
+        OutboundClient(max_bytes=100, resolver=public, backend=Detour(port)) as client,
     ):
         with pytest.raises(OutboundError) as caught:
-            await client.request("GET", "https://hooks.example/", seconds=5, max_bytes=100)
+            await client.request("GET", "https://hooks.example/", seconds=5)
     assert caught.value.reason == Reason.TLS
 
 
@@ -137,9 +138,9 @@ async def test_a_redirect_is_an_answer_and_is_not_followed(target: str) -> None:
     seen: list[str] = []
     async with (
         serving(answering(f"HTTP/1.1 302 Found\nLocation: {target}\nContent-Length: 0\n\n", seen)) as port,
-        OutboundClient(LOOPBACK) as client,
+        OutboundClient(LOOPBACK, max_bytes=100) as client,
     ):
-        answer = await client.request("GET", f"http://127.0.0.1:{port}/", seconds=5, max_bytes=100)
+        answer = await client.request("GET", f"http://127.0.0.1:{port}/", seconds=5)
     assert (answer.status, len(seen)) == (302, 1)
 
 
@@ -148,9 +149,9 @@ async def test_cookies_and_proxies_do_not_exist(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     seen: list[str] = []
     text = "HTTP/1.1 200 OK\nSet-Cookie: tracked=yes; Path=/\nContent-Length: 2\n\nok"
-    async with serving(answering(text, seen)) as port, OutboundClient(LOOPBACK) as client:
+    async with serving(answering(text, seen)) as port, OutboundClient(LOOPBACK, max_bytes=100) as client:
         for _ in range(2):
-            answer = await client.request("GET", f"http://127.0.0.1:{port}/", seconds=5, max_bytes=100)
+            answer = await client.request("GET", f"http://127.0.0.1:{port}/", seconds=5)
             assert answer.body == b"ok"
     assert "cookie" not in "".join(seen).lower()
 
@@ -163,9 +164,9 @@ async def test_the_deadline_holds_over_all_of_a_dripping_head() -> None:
             await writer.drain()
             await asyncio.sleep(0.02)
 
-    async with serving(dripping) as port, OutboundClient(LOOPBACK) as client:
+    async with serving(dripping) as port, OutboundClient(LOOPBACK, max_bytes=100) as client:
         with pytest.raises(OutboundError) as caught:
-            await client.request("GET", f"http://127.0.0.1:{port}/", seconds=0.3, max_bytes=100)
+            await client.request("GET", f"http://127.0.0.1:{port}/", seconds=0.3)
     assert caught.value.reason == Reason.TIMEOUT
 
 
@@ -177,8 +178,8 @@ async def test_a_body_without_end_is_cut_at_the_deadline_and_its_status_counts()
             await writer.drain()
             await asyncio.sleep(0.02)
 
-    async with serving(dripping) as port, OutboundClient(LOOPBACK) as client:
-        answer = await client.request("GET", f"http://127.0.0.1:{port}/", seconds=0.3, max_bytes=100_000)
+    async with serving(dripping) as port, OutboundClient(LOOPBACK, max_bytes=100_000) as client:
+        answer = await client.request("GET", f"http://127.0.0.1:{port}/", seconds=0.3)
     assert (answer.status, answer.cut) == (200, Reason.TIMEOUT)
     assert set(answer.body) == {ord("z")}
 
@@ -190,9 +191,85 @@ async def test_a_body_over_the_limit_is_cut_there() -> None:
             writer.write(b"z" * 65536)
             await writer.drain()
 
-    async with serving(flooding) as port, OutboundClient(LOOPBACK) as client:
-        answer = await client.request("GET", f"http://127.0.0.1:{port}/", seconds=5, max_bytes=20_000)
+    async with serving(flooding) as port, OutboundClient(LOOPBACK, max_bytes=20_000) as client:
+        answer = await client.request("GET", f"http://127.0.0.1:{port}/", seconds=5)
     assert (answer.status, len(answer.body), answer.cut) == (500, 20_000, Reason.TOO_LARGE)
+
+
+def flooding(begin: bytes, again: bytes, sent: list[int]) -> Script:
+    """Answers with `begin` and then with `again`, for as long as somebody reads; notes how often."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(begin)
+        while True:
+            writer.write(again)
+            await writer.drain()
+            sent[0] += len(again)
+
+    return script
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(
+    ("begin", "again", "status"),
+    [
+        (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 1000, None),
+        (b"HTTP/1.1 200 OK\r\n", b"X-Y: z\r\n" * 10_000, None),
+        (b"HTTP/1.1 200 OK\r\nX-Y: ", b"z" * 65_536, None),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;" + b"x" * 4000 + b"\r\nz\r\n", 200),
+    ],
+    ids=["interim answers", "fields", "one field", "chunk extensions"],
+)
+async def test_a_flood_that_is_no_body_ends_after_a_few_kilobytes_and_long_before_the_deadline(
+    tmp_path: Path, tls: bool, begin: bytes, again: bytes, status: int | None
+) -> None:
+    """Parsing it until the deadline would keep the process from everybody else's deliveries."""
+    server, trusting = self_signed("hooks.example", tmp_path)
+    sent = [0]
+    async with serving(flooding(begin, again, sent), server if tls else None) as port:
+        options = {"resolver": public, "backend": Detour(port), "context": trusting, "plain": True}
+        async with OutboundClient(max_bytes=20_000, **options) as client:  # type: ignore[arg-type]
+            request = client.request("GET", f"http{'s' * tls}://hooks.example/", seconds=60)
+            if status is None:
+                with pytest.raises(OutboundError) as caught:
+                    await request
+                assert caught.value.reason in (Reason.TOO_LARGE, Reason.PROTOCOL)
+            else:
+                answer = await request
+                assert (answer.status, answer.cut) == (status, Reason.TOO_LARGE)
+    assert sent[0] < 20 * 2**20  # what the sockets' buffers took
+
+
+async def test_every_answer_on_a_kept_connection_has_the_whole_limit() -> None:
+    body = "x" * 20_000
+    answers = answering(f"HTTP/1.1 200 OK\nContent-Length: {len(body)}\nX-Pad: {'y' * 20_000}\n\n{body}")
+    connections = [0]
+
+    async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections[0] += 1
+        await answers(reader, writer)
+
+    async with serving(counted) as port, OutboundClient(LOOPBACK, max_bytes=20_000) as client:
+        for _ in range(20):
+            answer = await client.request("POST", f"http://127.0.0.1:{port}/", seconds=5)
+            assert (answer.status, len(answer.body), answer.cut) == (200, 20_000, None)
+    assert connections == [1]
+
+
+async def test_compressed_answers_are_neither_asked_for_nor_unpacked() -> None:
+    bomb = gzip.compress(bytes(10_000_000))
+    seen: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb)
+        await writer.drain()
+
+    async with serving(script) as port, OutboundClient(LOOPBACK, max_bytes=20_000) as client:
+        answer = await client.request("GET", f"http://127.0.0.1:{port}/", seconds=5)
+    assert (answer.status, answer.body, answer.cut) == (200, bomb, None)
+    assert b"accept-encoding: identity\r\n" in seen[0].lower()
 
 
 @pytest.mark.parametrize("garbage", [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"", b"HTTP/9.9 abc\r\n\r\n", b"\x00\xff" * 500])
@@ -202,18 +279,18 @@ async def test_garbage_for_an_answer_is_a_protocol_failure(garbage: bytes) -> No
         writer.write(garbage)
         await writer.drain()
 
-    async with serving(script) as port, OutboundClient(LOOPBACK) as client:
+    async with serving(script) as port, OutboundClient(LOOPBACK, max_bytes=100) as client:
         with pytest.raises(OutboundError) as caught:
-            await client.request("GET", f"http://127.0.0.1:{port}/", seconds=2, max_bytes=100)
+            await client.request("GET", f"http://127.0.0.1:{port}/", seconds=2)
     assert caught.value.reason in (Reason.PROTOCOL, Reason.CONNECT)
 
 
 async def test_a_closed_port_is_a_connect_failure() -> None:
     async with serving(answering("")) as port:
         pass
-    async with OutboundClient(LOOPBACK) as client:
+    async with OutboundClient(LOOPBACK, max_bytes=100) as client:
         with pytest.raises(OutboundError) as caught:
-            await client.request("GET", f"http://127.0.0.1:{port}/", seconds=2, max_bytes=100)
+            await client.request("GET", f"http://127.0.0.1:{port}/", seconds=2)
     assert caught.value.reason == Reason.CONNECT
 
 

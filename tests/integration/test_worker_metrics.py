@@ -56,16 +56,19 @@ def test_a_worker_tells_whether_it_is_ready_and_what_it_did(line: RunningLine, r
     worker.stop()
 
 
-def test_an_io_worker_counts_what_came_of_its_attempts(line: RunningLine) -> None:
+def test_an_io_worker_counts_what_came_of_its_attempts_uses_no_proxy_and_logs_no_secret(line: RunningLine) -> None:
     port = free_port()
     environment = {
         "ASSAY_METRICS_PORT": str(port), "ASSAY_SECRET_KEYS": "key", "ASSAY_WEBHOOK_ALLOWED_RANGES": "127.0.0.0/8",
+        "ASSAY_LOG_LEVEL": "DEBUG",
     }  # fmt: skip
+    # A proxy would connect for us to whatever address it likes. Nobody listens on this port.
+    environment |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    environment |= {"NO_PROXY": "", "no_proxy": ""}
     with receiving() as receiver:
         urls = [receiver.url("/fine"), receiver.at("/broken", Reply(503)), f"http://127.0.0.1:{free_port()}/"]
         with line.sessions.begin() as session:
-            for url in urls:
-                endpoints.create(session, SecretBox(["key"]), line.platform, url)
+            secrets = [endpoints.create(session, SecretBox(["key"]), line.platform, url)[1] for url in urls]
             for number in range(3):
                 events.emit(session, platform_id=line.platform, type="t", data={"n": number})
         worker = line.start("worker", "io", **environment)
@@ -82,3 +85,7 @@ def test_an_io_worker_counts_what_came_of_its_attempts(line: RunningLine) -> Non
         wait_for("nothing is due", lambda: samples(port)["assay_delivery_oldest_due_seconds"] == 0)
         assert samples(port)["assay_dead_letters"] == 0
     worker.stop()
+    logged = worker.log.read_text()
+    assert "deliver.drained" in logged
+    for secret in (*secrets, *(request.headers["webhook-signature"] for request in receiver.requests)):
+        assert secret.removeprefix("whsec_") not in logged

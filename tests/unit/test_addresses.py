@@ -38,8 +38,11 @@ SPELLINGS = [
     "[2001::1]", "[2001:20::1]", "[2600::5efe:127.0.0.1]", "[2600::200:5efe:a9fe:a9fe]",
     # zone ids
     "[fe80::1%25lo]", "[fe80::1%lo]", "[::1%25lo]", "[2606:4700:4700::1111%25lo]",
+    # other dots and digits, which become ours on the way to the resolver or are refused
+    "127\u30020\u30020\u30021", "\uff11\uff12\uff17.0.0.1", "\u2460\u2461\u2466.0.0.1",
+    "169\uff0e254\uff0e169\uff0e254",
     # names that every machine resolves to itself
-    "localhost", "LOCALHOST",
+    "localhost", "LOCALHOST", "loc\u00adalhost", "\uff4cocalhost",
 ]  # fmt: skip
 
 URLS = [
@@ -48,7 +51,8 @@ URLS = [
     "https://", "https:///path", "https://user:secret@example.com/", "https://example.com@127.0.0.1/",
     "https://127.0.0.1#@example.com/", "https://127.0.0.1\\@example.com/", "https://example.com/#fragment",
     "https://exa mple.com/", "https://example.com:99999/", "https://ex\x00ample.com/", "https://[::1", "javascript:1",
-    "https://example.com/" + "a" * 3000,
+    "https://example.com/" + "a" * 3000, "https://example.com/\r\nX-Injected: yes", "https://example.com\r\nHost: x/",
+    "https://xn--/", "https://xn--a/",  # look like IDNA and are none
 ]  # fmt: skip
 
 
@@ -71,9 +75,9 @@ class NoConnection(httpcore.AsyncNetworkBackend):
 
 
 async def attempt(url: str, backend: NoConnection, **options: object) -> Reason:
-    async with OutboundClient(backend=backend, **options) as client:  # type: ignore[arg-type]
+    async with OutboundClient(max_bytes=100, backend=backend, **options) as client:  # type: ignore[arg-type]
         with pytest.raises(OutboundError) as caught:
-            await client.request("POST", url, seconds=5, max_bytes=100)
+            await client.request("POST", url, seconds=5)
     return caught.value.reason
 
 

@@ -7,6 +7,8 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from screening import webhook_body
 from screening.delivery_schedule import GIVE_UP, JITTER, WAITS, judge, readable, retry_after, wait_after
@@ -97,3 +99,25 @@ def test_a_body_stays_under_its_limit_by_leaving_out_regions_and_says_so() -> No
     assert len(kept["regions"]) + kept["regions_omitted"] == 2_000
     small = {"id": "scr_1", "localization": {"regions": [region]}}
     assert json.loads(webhook_body.encode("t", datetime.now(UTC), small))["data"] == small
+
+
+FIELD = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=60)
+DATE = st.builds(
+    "{}, {:02d} {} {} {}:{}:{} {}".format,
+    st.sampled_from(["Mon", "Sun", "X"]), st.integers(0, 99), st.sampled_from(["Jan", "Dec", "Foo"]),
+    st.integers(0, 10**25), st.integers(0, 99), st.integers(0, 99), st.integers(0, 10**25),
+    st.sampled_from(["GMT", "+9999", "-1400", "+" + "9" * 30, ""]),
+)  # fmt: skip
+
+
+@given(status=st.integers(200, 999), retry=FIELD | DATE | st.integers(0, 10**30).map(str), body=st.binary(max_size=300))
+@example(status=429, retry="9" * 5_000, body=b"")
+@example(status=503, retry="Mon, 01 Jan 99999999999999999999 00:00:00 GMT", body=b"\0\xff")
+def test_whatever_a_stranger_answers_is_judged(status: int, retry: str, body: bytes) -> None:
+    headers = httpx.Headers([(b"Retry-After", retry.encode("latin-1"))])
+    outcome = judge(Answer(status, headers, body), 3, random.Random(1))
+    assert outcome.delivered == (status < 300)
+    assert timedelta(0) <= outcome.wait <= timedelta(hours=24) * (1 + JITTER)
+    assert outcome.name in ("delivered", f"{status // 100}xx")
+    assert outcome.response is not None
+    assert "\0" not in outcome.response

@@ -35,6 +35,9 @@ logger = structlog.get_logger(__name__)
 
 LOOK_AGAIN = 0.25  # seconds until a claim is tried again while attempts are under way
 RESCUED_AT_ONCE = 1_000
+# A drain that is over waits for its last attempts and claims nothing meanwhile. Drains that began together must not end
+# together, or slow receivers would make all of them wait at once, and with them everybody else's deliveries.
+LONGEST = 4  # times `drain_seconds`, far below the limits of a task
 T = TypeVar("T")
 USER_AGENT = f"Assay/{VERSION} (webhooks)"
 
@@ -66,7 +69,7 @@ class Sender:
         self._limits = Limits.of(settings)
         self._lease = timedelta(seconds=settings.webhook_seconds + settings.webhook_lease_margin)
         self._rng = random.Random()  # noqa: S311 - jitter
-        self._under_way: set[asyncio.Task[Attempted]] = set()
+        self._under_way: dict[asyncio.Task[Attempted], Claim] = {}
 
     async def drain(self, seconds: float) -> Drained:
         """Claim and send for at most `seconds`, then finish what is under way. Raises the database's errors."""
@@ -75,18 +78,27 @@ class Sender:
         await self._transaction(_rescue)
         done: set[asyncio.Task[Attempted]] = set()
         while True:
-            ended = [task.result() for task in done]
+            ended = [self._ended(task, self._under_way.pop(task)) for task in done]
             open_to_more = time.monotonic() < ends and not self._stopping()
             room = self._settings.webhook_concurrency - len(self._under_way) if open_to_more else 0
             for claim in await self._exchange(ended, room):
-                self._under_way.add(asyncio.create_task(self._send(claim)))
+                self._under_way[asyncio.create_task(self._send(claim))] = claim
             attempts += len(ended)
             delivered += sum(a.outcome.delivered for a in ended)
             if not self._under_way:
                 return Drained(attempts, delivered)
-            done, self._under_way = await asyncio.wait(
-                self._under_way, timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait(self._under_way, timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED)
+
+    def _ended(self, task: asyncio.Task[Attempted], claim: Claim) -> Attempted:
+        """What came of an attempt. A defect of ours that one answer brings out is that delivery's failure.
+
+        Raised here, it would end everybody's attempts, and its row would come back to do so again, for ever.
+        """
+        error = task.exception()
+        if error is None:
+            return task.result()
+        logger.error("delivery.defect", delivery=encode(Prefix.DELIVERY, claim.delivery_id), exc_info=error)
+        return Attempted(claim, failed("internal", claim.failures, self._rng), 0)
 
     async def _exchange(self, ended: Sequence[Attempted], room: int) -> list[Claim]:
         """Record what ended and claim what may follow, in one transaction."""
@@ -106,7 +118,7 @@ class Sender:
             return await session.run_sync(work, *args)
 
     async def _send(self, claim: Claim) -> Attempted:
-        """One attempt. Never raises: whatever comes of it is an outcome."""
+        """One attempt; whatever comes of it is an outcome."""
         start = time.perf_counter()
         try:
             secrets = [self._box.open(sealed) for sealed in (claim.secret, claim.previous_secret) if sealed is not None]
@@ -131,7 +143,6 @@ class Sender:
                 "POST",
                 claim.url,
                 seconds=self._settings.webhook_seconds,
-                max_bytes=KEPT_RESPONSE,
                 headers=headers,
                 content=body,
             )
@@ -153,8 +164,8 @@ async def drain(settings: Settings, stopping: Callable[[], bool] = lambda: False
     engine = async_engine(settings.database_url, pool_size=2)
     ranges = parse_ranges(settings.allowed_ranges) + parse_ranges(settings.webhook_allowed_ranges)
     try:
-        async with OutboundClient(ranges) as client:
+        async with OutboundClient(ranges, max_bytes=KEPT_RESPONSE) as client:
             sender = Sender(async_sessionmaker(engine), client, settings, stopping=stopping)
-            return await sender.drain(settings.drain_seconds)
+            return await sender.drain(settings.drain_seconds * random.uniform(1, LONGEST))  # noqa: S311 - not a secret
     finally:
         await engine.dispose()
