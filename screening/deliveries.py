@@ -22,7 +22,6 @@ from screening.deliveries_sql import (
     CLAIM,
     CLAIM_LOCK,
     DEAD_LETTERS,
-    LOG,
     OLDEST_DUE,
     RECORD,
     REPLAY_RANGE,
@@ -39,6 +38,9 @@ logger = structlog.get_logger(__name__)
 LOCK_FAMILY = 0x41535359
 TEST = EventType.TEST.value
 DISABLED = EventType.ENDPOINT_DISABLED.value
+
+# Read once: these run many times a second.
+_CLAIM_LOCK, _CLAIM, _RECORD = text(CLAIM_LOCK), text(CLAIM), text(RECORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,48 +86,37 @@ class Attempted:
 
 def claim(session: Session, *, limit: int, limits: Limits, lease: timedelta) -> list[Claim]:
     """Take up to `limit` due rows of enabled endpoints that are not throttled, shared among platforms."""
-    session.execute(text(CLAIM_LOCK), {"family": LOCK_FAMILY})
+    session.execute(_CLAIM_LOCK, {"family": LOCK_FAMILY})
     parameters = {
         "limit": limit, "lease": lease, "per_endpoint": limits.per_endpoint, "per_platform": limits.per_platform,
     }  # fmt: skip
-    return [Claim(**row) for row in session.execute(text(CLAIM), parameters).mappings()]
+    return [Claim(**row) for row in session.execute(_CLAIM, parameters).mappings()]
 
 
 def record(session: Session, attempts: Sequence[Attempted]) -> set[UUID]:
     """Write outcomes, log lines and the endpoints' health; returns the deliveries that were still the caller's."""
     if not attempts:
         return set()
-    ids = [a.claim.delivery_id for a in attempts]
-    numbers = [a.claim.attempt for a in attempts]
     outcomes = [a.outcome for a in attempts]
-    held = session.scalars(
-        text(RECORD),
-        {
-            "ids": ids, "attempts": numbers, "give_up": GIVE_UP,
-            "delivered": [o.delivered for o in outcomes], "waits": [o.wait for o in outcomes],
-        },
-    )  # fmt: skip
-    written = set(held)
-    session.execute(
-        text(LOG),
-        {
-            "ids": ids, "attempts": numbers, "durations": [a.duration_ms for a in attempts],
-            "statuses": [o.status for o in outcomes], "errors": [o.error for o in outcomes],
-            "responses": [o.response for o in outcomes],
-        },
-    )  # fmt: skip
-    # In order of id, so that two senders never wait for each other in a circle.
-    for endpoint_id in sorted({a.claim.endpoint_id for a in attempts}):
+    parameters = {
+        "ids": [a.claim.delivery_id for a in attempts], "attempts": [a.claim.attempt for a in attempts],
+        "delivered": [o.delivered for o in outcomes], "waits": [o.wait for o in outcomes],
+        "durations": [a.duration_ms for a in attempts], "statuses": [o.status for o in outcomes],
+        "errors": [o.error for o in outcomes], "responses": [o.response for o in outcomes],
+        "healthy": list({a.claim.endpoint_id for a in attempts if a.outcome.delivered}), "give_up": GIVE_UP,
+    }  # fmt: skip
+    written = set(session.scalars(_RECORD, parameters))
+    # In order of id, as above.
+    for endpoint_id in sorted({a.claim.endpoint_id for a in attempts if not a.outcome.delivered}):
         _judge_endpoint(session, endpoint_id, [a.outcome for a in attempts if a.claim.endpoint_id == endpoint_id])
     return written
 
 
 def _judge_endpoint(session: Session, endpoint_id: UUID, outcomes: Sequence[Outcome]) -> None:
-    """What a batch of outcomes says about their endpoint; writes only where something changes."""
+    """What a batch of outcomes with a failure says about their endpoint; writes only where something changes."""
     this = update(Endpoint).where(Endpoint.id == endpoint_id).execution_options(synchronize_session=False)
-    if any(o.delivered for o in outcomes):
-        session.execute(this.where(Endpoint.failing_since.is_not(None)).values(failing_since=None))
-    else:
+    alive = any(o.delivered for o in outcomes)
+    if not alive:
         session.execute(this.where(Endpoint.failing_since.is_(None)).values(failing_since=assay_now()))
     throttles = [o.throttle for o in outcomes if o.throttle is not None]
     if throttles:
@@ -133,7 +124,7 @@ def _judge_endpoint(session: Session, endpoint_id: UUID, outcomes: Sequence[Outc
         session.execute(this.values(throttled_until=until))
     if any(o.gone for o in outcomes):
         _disable(session, endpoint_id, "gone", "It answered 410 Gone.")
-    elif not any(o.delivered for o in outcomes):
+    elif not alive:
         too_long = Endpoint.failing_since <= assay_now() - GIVE_UP
         _disable(session, endpoint_id, "failing", "For five days every attempt has failed.", too_long)
 

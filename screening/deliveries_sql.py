@@ -79,8 +79,25 @@ SELECT extract(epoch FROM assay_now() - min(greatest(ranked.due_at, e.throttled_
 """
 )
 
-# The fence: a sender that lost its lease writes its log line, and nothing else.
+# The fence: a sender that lost its lease writes its log line, and nothing else of the delivery. What successes mean for
+# their endpoints is written along, since most batches hold nothing else; in order of id, so that two senders never wait
+# for each other in a circle.
 RECORD = """
+WITH o AS MATERIALIZED (
+    SELECT * FROM unnest(cast(:ids AS uuid[]), cast(:attempts AS int[]), cast(:delivered AS bool[]),
+                         cast(:waits AS interval[]), cast(:durations AS int[]), cast(:statuses AS int[]),
+                         cast(:errors AS text[]), cast(:responses AS text[]))
+               AS o(id, attempt, delivered, wait, duration_ms, status, error, response)
+), logged AS (
+    UPDATE delivery_attempts a
+       SET duration_ms = o.duration_ms, status = o.status, error = o.error, response = o.response
+      FROM o WHERE a.delivery_id = o.id AND a.attempt = o.attempt
+), recovered AS MATERIALIZED (
+    SELECT id FROM endpoints WHERE id = ANY(cast(:healthy AS uuid[])) AND failing_since IS NOT NULL
+     ORDER BY id FOR UPDATE
+), healthy AS (
+    UPDATE endpoints e SET failing_since = NULL FROM recovered r WHERE e.id = r.id
+)
 UPDATE deliveries d
    SET state = CASE WHEN o.delivered THEN 'delivered'
                     WHEN assay_now() + o.wait > d.first_attempt_at + :give_up THEN 'dead'
@@ -88,19 +105,9 @@ UPDATE deliveries d
        delivered_at = CASE WHEN o.delivered THEN assay_now() END,
        failures = d.failures + (NOT o.delivered)::int,
        due_at = assay_now() + o.wait
-  FROM unnest(cast(:ids AS uuid[]), cast(:attempts AS int[]), cast(:delivered AS bool[]), cast(:waits AS interval[]))
-       AS o(id, attempt, delivered, wait)
+  FROM o
  WHERE d.id = o.id AND d.attempt = o.attempt AND d.state = 'sending'
 RETURNING d.id
-"""
-
-LOG = """
-UPDATE delivery_attempts a
-   SET duration_ms = o.duration_ms, status = o.status, error = o.error, response = o.response
-  FROM unnest(cast(:ids AS uuid[]), cast(:attempts AS int[]), cast(:durations AS int[]), cast(:statuses AS int[]),
-              cast(:errors AS text[]), cast(:responses AS text[]))
-       AS o(id, attempt, duration_ms, status, error, response)
- WHERE a.delivery_id = o.id AND a.attempt = o.attempt
 """
 
 RESCUE = """

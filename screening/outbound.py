@@ -1,39 +1,34 @@
 """How does Assay speak to an address that somebody else chose? Checked, without redirects, within time and size.
 
-A name is resolved once for each connection, every address it gives is checked, and the connection goes to a checked
-address itself: a resolver that answers differently the second time is not asked a second time. `Host` and SNI keep
-the name, and certificates are verified against it. Proxies, cookies and redirects do not exist here: requests go
-straight to httpx's transport, which knows none of them. Plain http leads to ranges that the operator allows, and
-elsewhere only where the caller says so: an image may come that way, a verdict may not go that way.
+`connections.py` sees to whom a connection really leads. Proxies, cookies, compression and redirects do not exist here:
+requests go straight to httpcore's connections, which know none of them. Plain http leads to ranges that the operator
+allows, and elsewhere only where the caller says so: an image may come that way, a verdict may not go that way.
 """
 
 import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpcore
 import httpx
 
 from screening import addresses
 from screening.addresses import Address, AddressRefusedError, Network
+from screening.connections import CheckedBackend, Connections, FloodError, Resolver
 from screening.errors import AssayError
-
-Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 MAX_URL = 2_048
 HOST = re.compile(rb"[A-Za-z0-9._:-]{1,255}")  # as it goes on the wire: IDNA applied, no brackets, no zone id
-TRIED_AT_MOST = 4  # addresses of one name; a name with hundreds would outlast any deadline
-KEPT_IDLE = 64
-KEPT_IDLE_SECONDS = 30.0
+FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 # What an answer may have beside its body: heads and interim answers, and an eighth of the body for framing in chunks.
 HEAD_BYTES = 32_768
 FRAMING = 8
@@ -129,118 +124,6 @@ def _default_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-class FloodError(httpcore.ReadError):
-    """More came than any answer may be."""
-
-
-class BoundedStream(httpcore.AsyncNetworkStream):
-    """A connection that reads at most `most` bytes after each write, which is where a request begins.
-
-    A limit on the body alone is none: interim answers without end, or chunks of one byte with long extensions, would
-    keep this process parsing for as long as the deadline allows, and everybody else's attempts waiting.
-    """
-
-    def __init__(self, inner: httpcore.AsyncNetworkStream, most: int) -> None:
-        self._inner = inner
-        self._most = most
-        self._left = most
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
-        """What has come, within the limit. Raises FloodError beyond it."""
-        if self._left <= 0:
-            raise FloodError(f"more than {self._most} bytes in answer to one request")
-        data = await self._inner.read(min(max_bytes, self._left), timeout)
-        self._left -= len(data)
-        return data
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's interface
-        """Send, and be ready for another answer."""
-        self._left = self._most
-        await self._inner.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self._inner.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
-    ) -> httpcore.AsyncNetworkStream:
-        """The same over TLS, where what counts is what was decrypted."""
-        return BoundedStream(await self._inner.start_tls(ssl_context, server_hostname, timeout), self._most)
-
-    def get_extra_info(self, info: str) -> Any:
-        """Whatever the inner stream says of itself."""
-        return self._inner.get_extra_info(info)
-
-
-class CheckedBackend(httpcore.AsyncNetworkBackend):
-    """Opens TCP connections, each to an address that was just checked."""
-
-    def __init__(
-        self, permit: Callable[[Address], None], resolver: Resolver, inner: httpcore.AsyncNetworkBackend, most: int
-    ) -> None:
-        self._permit = permit
-        self._resolver = resolver
-        self._inner = inner
-        self._most = most
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Resolve once, refuse the name if any of its addresses is refused, try the addresses in order."""
-        found = await self._resolver(host, port)
-        for address in found:
-            self._permit(address)
-        failure = httpcore.ConnectError("the name has no address")
-        for address in found[:TRIED_AT_MOST]:
-            try:
-                stream = await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
-            except httpcore.ConnectError as error:
-                failure = error
-                continue
-            return BoundedStream(stream, self._most)
-        raise failure
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Never: a socket file is as private as an address can be."""
-        raise AddressRefusedError("unix sockets are refused")
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, as httpcore asks between retries."""
-        await self._inner.sleep(seconds)
-
-
-class CheckedTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport over a pool that connects through `CheckedBackend`.
-
-    Pools are keyed by name and port. Rewriting the URL to the checked address would be simpler, but then two names on
-    one address would share a connection whose certificate was verified for the other.
-    """
-
-    def __init__(self, backend: CheckedBackend, context: ssl.SSLContext) -> None:
-        super().__init__(verify=context, trust_env=False)
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=None,
-            max_keepalive_connections=KEPT_IDLE,
-            keepalive_expiry=KEPT_IDLE_SECONDS,
-            network_backend=backend,
-        )
-
-
 class OutboundClient:
     """Makes requests to foreign addresses, and keeps at most `max_bytes` of each answer's body.
 
@@ -260,12 +143,13 @@ class OutboundClient:
         self.allowed = tuple(allowed)
         self.plain = plain
         self.max_bytes = max_bytes
+        self._check_url = lru_cache(maxsize=1_000)(check_url)  # a few URLs, over and over
         context = context or _default_context()
         inner = backend or httpcore.AnyIOBackend()
         most = max_bytes + max_bytes // FRAMING + HEAD_BYTES
-        self._transports = {
-            "https": CheckedTransport(CheckedBackend(self._permit, resolver, inner, most), context),
-            "http": CheckedTransport(CheckedBackend(self._permit_plain, resolver, inner, most), context),
+        self._connections = {
+            "https": Connections(CheckedBackend(self._permit, resolver, inner, most), context),
+            "http": Connections(CheckedBackend(self._permit_plain, resolver, inner, most), context),
         }
 
     def _permit(self, address: Address) -> None:
@@ -289,42 +173,37 @@ class OutboundClient:
 
         Once a status has come, there is an answer: what happens to the body afterwards is told by `cut`.
         """
-        parsed = check_url(url, self.allowed, plain=self.plain)
-        limits = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
-        request = httpx.Request(
-            method,
-            parsed,
-            headers={"Accept": "*/*", "Accept-Encoding": "identity", **(headers or {})},
-            content=content,
-            extensions={"timeout": limits},
-        )
+        parsed = self._check_url(url, self.allowed, plain=self.plain)
+        request = _request(method, parsed, seconds, headers or {}, content)
         received: list[_Received] = []
         cut = None
         try:
             async with asyncio.timeout(seconds):
-                await self._exchange(request, received)
-        except (TimeoutError, httpx.HTTPError, OSError, AddressRefusedError) as error:
+                await self._exchange(parsed.scheme, request, received)
+        except (*FAILURES, TimeoutError, OSError, AddressRefusedError) as error:
             cut, message = _explained(error)
             if not received:
                 raise OutboundError(cut, message) from error
         return received[0].answer(self.max_bytes, cut)
 
-    async def _exchange(self, request: httpx.Request, received: list[_Received]) -> None:
-        response = await self._transports[request.url.scheme].handle_async_request(request)
-        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - narrows the transport's own type
-        received.append(_Received(response.status_code, response.headers, bytearray()))
+    async def _exchange(self, scheme: str, request: httpcore.Request, received: list[_Received]) -> None:
+        connections, origin = self._connections[scheme], request.url.origin
+        connection = await connections.take(origin)
         try:
-            async for chunk in response.stream:
+            response = await connection.handle_async_request(request)
+            received.append(_Received(response.status, httpx.Headers(response.headers), bytearray()))
+            async for chunk in response.aiter_stream():
                 received[0].body += chunk
                 if len(received[0].body) > self.max_bytes:
-                    return
+                    break
+            await response.aclose()
         finally:
-            await response.stream.aclose()
+            await connections.give_back(connection, origin)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for transport in self._transports.values():
-            await transport.aclose()
+        for connections in self._connections.values():
+            await connections.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -335,16 +214,32 @@ class OutboundClient:
         await self.aclose()
 
 
+def _request(
+    method: str, url: httpx.URL, seconds: float, headers: Mapping[str, str], content: bytes | None
+) -> httpcore.Request:
+    """What goes over the wire."""
+    fields = {"Host": url.netloc.decode(), "Accept": "*/*", "Accept-Encoding": "identity", **headers}
+    if content is not None:
+        fields["Content-Length"] = str(len(content))
+    return httpcore.Request(
+        method,
+        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers=[(name.encode("ascii"), value.encode("ascii")) for name, value in fields.items()],
+        content=content,
+        extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), seconds)},
+    )
+
+
 def _explained(error: BaseException) -> tuple[Reason, str]:
     if isinstance(error, AddressRefusedError):
         return Reason.REFUSED_ADDRESS, "The name leads to an address that is not public."
-    if isinstance(error, TimeoutError | httpx.TimeoutException):
+    if isinstance(error, TimeoutError | httpcore.TimeoutException):
         return Reason.TIMEOUT, "No answer in time."
     if any(isinstance(cause, FloodError) for cause in _causes(error)):
         return Reason.TOO_LARGE, "The answer is larger than any answer may be."
     if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
         return Reason.TLS, "The TLS connection failed: is the certificate valid for the name?"
-    if isinstance(error, httpx.ConnectError | OSError):
+    if isinstance(error, httpcore.ConnectError | OSError):
         return Reason.CONNECT, "The connection was refused or broke off."
     return Reason.PROTOCOL, "The answer is not HTTP, or broke off."
 

@@ -8,8 +8,10 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TypeVar
 
 import structlog
@@ -65,40 +67,54 @@ class Sender:
         self._client = client
         self._settings = settings
         self._stopping = stopping
-        self._box = SecretBox(settings.keys)
         self._limits = Limits.of(settings)
         self._lease = timedelta(seconds=settings.webhook_seconds + settings.webhook_lease_margin)
         self._rng = random.Random()  # noqa: S311 - jitter
+        self._open = lru_cache(maxsize=1_000)(SecretBox(settings.keys).open)  # a few secrets, over and over
         self._under_way: dict[asyncio.Task[Attempted], Claim] = {}
+        self._ended: list[Attempted] = []
+        self._some_ended = asyncio.Event()
 
     async def drain(self, seconds: float) -> Drained:
         """Claim and send for at most `seconds`, then finish what is under way. Raises the database's errors."""
         ends = time.monotonic() + seconds
         attempts = delivered = 0
         await self._transaction(_rescue)
-        done: set[asyncio.Task[Attempted]] = set()
         while True:
-            ended = [self._ended(task, self._under_way.pop(task)) for task in done]
+            ended, self._ended = self._ended, []
             open_to_more = time.monotonic() < ends and not self._stopping()
             room = self._settings.webhook_concurrency - len(self._under_way) if open_to_more else 0
             for claim in await self._exchange(ended, room):
-                self._under_way[asyncio.create_task(self._send(claim))] = claim
+                task = asyncio.create_task(self._send(claim))
+                self._under_way[task] = claim
+                task.add_done_callback(self._end)
             attempts += len(ended)
             delivered += sum(a.outcome.delivered for a in ended)
-            if not self._under_way:
+            if not self._under_way and not self._ended:
                 return Drained(attempts, delivered)
-            done, _ = await asyncio.wait(self._under_way, timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED)
+            await self._until_some_ended()
 
-    def _ended(self, task: asyncio.Task[Attempted], claim: Claim) -> Attempted:
-        """What came of an attempt. A defect of ours that one answer brings out is that delivery's failure.
+    async def _until_some_ended(self) -> None:
+        """A moment at most: something else may have become due."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_AGAIN):
+                await self._some_ended.wait()
+        self._some_ended.clear()
+
+    def _end(self, task: asyncio.Task[Attempted]) -> None:
+        """Note what came of an attempt. A defect of ours that one answer brings out is that delivery's failure.
 
         Raised here, it would end everybody's attempts, and its row would come back to do so again, for ever.
         """
+        claim = self._under_way.pop(task)
+        if task.cancelled():
+            return  # with the whole drain; the lease brings the row back
         error = task.exception()
-        if error is None:
-            return task.result()
-        logger.error("delivery.defect", delivery=encode(Prefix.DELIVERY, claim.delivery_id), exc_info=error)
-        return Attempted(claim, failed("internal", claim.failures, self._rng), 0)
+        if error is not None:
+            logger.error("delivery.defect", delivery=encode(Prefix.DELIVERY, claim.delivery_id), exc_info=error)
+        failure = Attempted(claim, failed("internal", claim.failures, self._rng), 0)
+        self._ended.append(failure if error is not None else task.result())
+        self._some_ended.set()
 
     async def _exchange(self, ended: Sequence[Attempted], room: int) -> list[Claim]:
         """Record what ended and claim what may follow, in one transaction."""
@@ -121,7 +137,7 @@ class Sender:
         """One attempt; whatever comes of it is an outcome."""
         start = time.perf_counter()
         try:
-            secrets = [self._box.open(sealed) for sealed in (claim.secret, claim.previous_secret) if sealed is not None]
+            secrets = [self._open(sealed) for sealed in (claim.secret, claim.previous_secret) if sealed is not None]
         except ConfigurationError:
             logger.exception("delivery.unsigned", delivery=encode(Prefix.DELIVERY, claim.delivery_id))
             outcome = failed("unsigned", claim.failures, self._rng)  # the operator has five days to mend the keys
