@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, func, insert, select, text, tuple_, update
+from sqlalchemy import func, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from screening import erasure, events, policies, reviews
 from screening.errors import Failure, FailureCode, LegalHoldError
 from screening.ids import Prefix, encode
-from screening.jobs_sql import ANNOUNCE, CLAIM_ALONE, CLAIM_BATCH, RESCUE, SERVED
+from screening.jobs_sql import ANNOUNCE, CLAIM_ALONE, CLAIM_BATCH, RESCUE
 from screening.tables import (
     TERMINAL,
     Attempt,
@@ -114,30 +114,14 @@ def claim(session: Session, *, limit: int, worker: str, lease: timedelta, sated:
     """
     sated = sated or Sated()
     names = {"sated": sated.everyone, "sated_platforms": list(sated.platforms)}
-    values = {"limit": limit, "pool": 4 * limit, "lease": lease, **names}
-    rows = session.execute(text(CLAIM_BATCH), values).mappings().all()
-    if rows:
-        session.execute(text(SERVED), {"platforms": list({row["platform_id"] for row in rows})})
-    return _claimed(session, rows, worker)
+    values = {"limit": limit, "pool": 4 * limit, "lease": lease, "worker": worker, **names}
+    return [Claim(**row) for row in session.execute(text(CLAIM_BATCH), values).mappings()]
 
 
 def claim_alone(session: Session, *, worker: str, lease: timedelta) -> list[Claim]:
     """Take one row that a worker died with, so that a poison image takes no neighbour along."""
-    rows = session.execute(text(CLAIM_ALONE), {"lease": lease}).mappings().all()
-    return _claimed(session, rows, worker)
-
-
-def _claimed(session: Session, rows: Sequence[RowMapping], worker: str) -> list[Claim]:
-    claims = [Claim(**row) for row in rows]
-    if claims:
-        session.execute(
-            insert(Attempt),
-            [
-                {"screening_id": c.screening_id, "attempt": c.attempt, "worker": worker, "alone": c.alone}
-                for c in claims
-            ],
-        )
-    return claims
+    values = {"lease": lease, "worker": worker}
+    return [Claim(**row) for row in session.execute(text(CLAIM_ALONE), values).mappings()]
 
 
 def heartbeat(session: Session, claims: Sequence[Claim], *, lease: timedelta) -> set[UUID]:

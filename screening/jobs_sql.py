@@ -8,7 +8,22 @@ _RUNNING = """
  RETURNING s.id, s.platform_id, s.attempt, s.strikes, s.alone, s.priority, s.created_at, s.started_at
 """
 
+# Best effort: two workers need not wait for each other over a tie-breaker.
+_SERVED = """
+, served AS (
+    UPDATE turns SET served_at = assay_now()
+     WHERE platform_id IN (
+        SELECT platform_id FROM turns WHERE platform_id IN (SELECT platform_id FROM taken)
+         ORDER BY platform_id FOR UPDATE SKIP LOCKED)
+)
+"""
+
+# The attempt is noted in the same statement: sent as one message, it leaves nothing half done in a transaction where the
+# worker is stopped between two messages.
 _WITH_INPUT = """
+, noted AS (
+    INSERT INTO attempts (screening_id, attempt, worker, alone) SELECT id, attempt, :worker, alone FROM taken
+)
 SELECT t.id AS screening_id, t.platform_id, t.attempt, t.strikes, t.alone, t.priority, t.created_at, t.started_at,
        b.source, b.traceparent, i.id AS image_id, i.blob_key, i.sha256
   FROM taken t
@@ -55,6 +70,7 @@ WITH waiting AS MATERIALIZED (
 ), taken AS ("""
     + _RUNNING
     + ")"
+    + _SERVED
     + _WITH_INPUT
 )
 
@@ -70,13 +86,6 @@ WITH chosen AS MATERIALIZED (
     + ")"
     + _WITH_INPUT
 )
-
-# Best effort: two workers need not wait for each other over a tie-breaker.
-SERVED = """
-UPDATE turns SET served_at = assay_now()
- WHERE platform_id IN (
-    SELECT platform_id FROM turns WHERE platform_id = ANY(:platforms) ORDER BY platform_id FOR UPDATE SKIP LOCKED)
-"""
 
 RESCUE = """
 WITH expired AS MATERIALIZED (

@@ -21,6 +21,7 @@ Sessions = sessionmaker[Session]
 FLOOD = 100_000 if os.environ.get("ASSAY_SOAK") else 10_000
 BATCH = 8
 LEASE = timedelta(seconds=60)
+NOBODY = {"sated": False, "sated_platforms": []}
 
 # What `jobs.enqueue` writes, many at a time; a test holds the two together.
 MANY = """
@@ -129,7 +130,7 @@ def test_a_claim_reads_a_few_rows_however_deep_the_queue_is(
     with sessions.begin() as session:  # before autovacuum comes by
         session.execute(text("ALTER TABLE screenings SET (autovacuum_enabled = off)"))
     statistics(sessions, engine, platform)
-    parameters = {"limit": BATCH, "pool": 4 * BATCH, "lease": LEASE, "sated": False, "sated_platforms": []}
+    parameters = {"limit": BATCH, "pool": 4 * BATCH, "lease": LEASE, "worker": "w", **NOBODY}
     plan = explain(sessions, CLAIM_BATCH, parameters)
     scanned = [n for n in walk(plan) if n.get("Relation Name") == "screenings" and "Scan" in n["Node Type"]]
     assert scanned
