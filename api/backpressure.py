@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from api.problems import BACK_PRESSURE, Problem
-from screening import jobs
+from screening import progress
 
 FRESH_SECONDS = 1.0
 RETRY_SECONDS = 30  # a queue minutes old does not drain in seconds
@@ -39,6 +39,6 @@ class Backpressure:
             return self._age
         async with self._reading:
             if time.monotonic() - self._read_at >= FRESH_SECONDS:
-                self._age = await self._run(jobs.oldest_due_seconds)
+                self._age = await self._run(progress.oldest_due_seconds)
                 self._read_at = time.monotonic()
         return self._age

@@ -30,7 +30,7 @@ from api.schemas import new_screening
 from api.schemas.new_screening import Details, NewScreening, ObjectSource
 from api.services import Services
 from api.spool import Spool
-from screening import blobs, document, idempotency, jobs
+from screening import blobs, document, idempotency, jobs, progress
 from screening.errors import BlobStoreError
 from screening.header import Header
 from screening.ids import Prefix, encode, uuid7
@@ -150,7 +150,7 @@ def _check_bucket(admission: Admission, details: Details) -> None:
 
 def _check_quota(session: Session, admission: Admission) -> None:
     most = admission.platform.max_queued
-    if most is not None and jobs.queued(session, admission.platform.id, at_most=most) >= most:
+    if most is not None and progress.queued(session, admission.platform.id, at_most=most) >= most:
         raise Problem(
             QUOTA_REACHED,
             f"At most {most} screenings of the platform may wait at a time.",

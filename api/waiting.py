@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from screening import jobs
+from screening import progress
 
 logger = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ class Waiting:
         while self._waiters:
             await asyncio.sleep(INTERVAL)
             try:
-                ended = await self._run(jobs.ended, list(self._waiters))
+                ended = await self._run(progress.ended, list(self._waiters))
             except SQLAlchemyError as error:  # the database may come back before the waiters' time is up
                 logger.warning("waiting.blind", error=type(error).__name__)
                 continue

@@ -9,7 +9,7 @@ from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from screening import deliveries, jobs
+from screening import deliveries, progress
 from screening.database import KEEPALIVE, psycopg_url
 from screening.settings import Settings
 
@@ -40,7 +40,7 @@ class Backlog(Collector):
         try:
             with Session(self._engine) as session:
                 values = (
-                    jobs.oldest_due_seconds(session),
+                    progress.oldest_due_seconds(session),
                     deliveries.oldest_due_seconds(session, self._limits),
                     deliveries.dead_letters(session),
                 )

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
 
 from screening.ids import Prefix, encode
@@ -67,6 +67,19 @@ class Doorbell:
     def ring_blob_sweep(self) -> bool:
         """Wake an io worker: it is time to look for blobs that nobody owns."""
         return self._ring(Task.SWEEP_BLOBS, Queue.MAINTENANCE)
+
+    def waiting(self, queue: Queue) -> int:
+        """How many bells lie in a queue unheard; 0 where Redis does not say."""
+        if time.monotonic() < self._silent_until:
+            return 0
+        try:
+            with self._app.connection_for_write() as connection:
+                found = connection.default_channel.queue_declare(queue=queue.value, passive=True)
+        except ChannelError:  # Redis keeps no empty lists
+            return 0
+        except (OperationalError, RedisError, OSError):
+            return 0
+        return int(found.message_count)
 
     def _ring(self, task: Task, queue: Queue, *args: str) -> bool:
         if time.monotonic() < self._silent_until:

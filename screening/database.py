@@ -1,8 +1,9 @@
 """How does a process reach PostgreSQL? One driver (psycopg 3), sync in workers, async in the API."""
 
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -15,6 +16,17 @@ KEEPALIVE = {
     "keepalives_count": 3,
     "application_name": "assay",
 }
+
+
+# Between two messages of one command a session is `active` and waits for its client, and none of PostgreSQL's timeouts
+# runs: psycopg sends `executemany` row by row, libpq a long statement in parts. Each message renews `state_change`.
+END_STRANDED = text("""
+SELECT pg_terminate_backend(pid)
+  FROM pg_stat_activity
+ WHERE datname = current_database() AND usename = current_user AND application_name = :application
+   AND state = 'active' AND wait_event_type = 'Client' AND xact_start IS NOT NULL
+   AND state_change < clock_timestamp() - CAST(:older_than AS interval)
+""")
 
 
 def psycopg_url(database_url: str) -> str:
@@ -48,3 +60,12 @@ def async_engine(database_url: str, pool_size: int = 10, idle_seconds: float | N
     """An engine for the API and the senders; kernel functions run on it through `AsyncSession.run_sync`."""
     arguments = _engine_arguments(database_url, pool_size, idle_seconds)
     return create_async_engine(psycopg_url(database_url), max_overflow=10, **arguments)
+
+
+def end_stranded(connection: Connection, older_than: timedelta) -> int:
+    """End our sessions whose process stands still in the middle of a command, and with them their locks; how many.
+
+    The other half of what `idle_seconds` does: it ends sessions that stand still between commands.
+    """
+    names = {"application": KEEPALIVE["application_name"], "older_than": older_than}
+    return len(connection.execute(END_STRANDED, names).all())

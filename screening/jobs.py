@@ -1,8 +1,8 @@
 """What is the whole life of a screening, and who may change its row?
 
-This module alone writes job rows. PostgreSQL is the truth: a row is claimed with `FOR UPDATE SKIP LOCKED`, holds a
-lease while it runs, and every later write names the `attempt` under which it was claimed, so that a worker that lost
-its lease changes nothing. Each function works in the caller's transaction and never commits.
+This module alone writes job rows; `progress` reads them. PostgreSQL is the truth: a row is claimed with `FOR UPDATE
+SKIP LOCKED`, holds a lease while it runs, and every later write names the `attempt` under which it was claimed, so that
+a worker that lost its lease changes nothing. Each function works in the caller's transaction and never commits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text, tuple_, update
+from sqlalchemy import select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from screening import erasure, events, policies, reviews
@@ -19,7 +19,6 @@ from screening.errors import Failure, FailureCode, LegalHoldError
 from screening.ids import Prefix, encode
 from screening.jobs_sql import ANNOUNCE, CLAIM_ALONE, CLAIM_BATCH, RESCUE
 from screening.tables import (
-    TERMINAL,
     Attempt,
     Finding,
     Image,
@@ -37,9 +36,6 @@ HEAD_START = {
     Priority.NORMAL: timedelta(0),
     Priority.BULK: timedelta(hours=-1),
 }
-
-# What the indexes of waiting rows are asked by, always in their order; see `CLAIM_BATCH` for why not by comparison.
-QUEUED = text("texteq(screenings.state, 'queued')")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +191,6 @@ def _metadata(session: Session, claim: Claim) -> dict[str, Any]:
     return details
 
 
-def recorded(session: Session, claim: Claim) -> bool:
-    """Whether this very attempt's finding is stored: its commit went through although the answer was lost."""
-    statement = select(Finding.attempt).where(Finding.screening_id == claim.screening_id)
-    return session.scalar(statement) == claim.attempt
-
-
 def fail(session: Session, claim: Claim, failure: Failure, *, strike: bool, max_strikes: int, retry_in: float) -> bool:
     """Record the image's own failure. A strike below the limit tries again; otherwise `running -> failed`.
 
@@ -248,11 +238,6 @@ def fetched(session: Session, claim: Claim, image: Image, *, lease: timedelta) -
     return True
 
 
-def erased(session: Session, screening_id: UUID) -> bool:
-    """Whether the platform has erased this screening."""
-    return session.scalar(select(Screening.erased_at).where(Screening.id == screening_id)) is not None
-
-
 def rescue(session: Session, *, limit: int, max_strikes: int) -> int:
     """Queue rows whose lease has expired, to be claimed alone next; returns how many.
 
@@ -298,37 +283,3 @@ def erase(session: Session, screening: Screening) -> None:
 def hold(session: Session, screening_id: UUID, *, held: bool) -> None:
     """Set or lift the legal hold, under which erasing and retention leave a screening alone."""
     session.execute(update(Screening).where(Screening.id == screening_id).values(legal_hold=held))
-
-
-def due_left(session: Session) -> bool:
-    """Whether any row could be claimed now."""
-    statement = select(Screening.id).where(QUEUED, Screening.due_at <= assay_now())
-    return session.scalar(statement.order_by(Screening.due_at).limit(1)) is not None
-
-
-def alone_due(session: Session) -> bool:
-    """Whether `claim_alone` would find a row: a worker empties its hands before it takes one."""
-    statement = select(Screening.id).where(Screening.state == State.QUEUED, Screening.alone)
-    return session.scalar(statement.where(Screening.due_at <= assay_now()).limit(1)) is not None
-
-
-def oldest_due_seconds(session: Session) -> float:
-    """Age of the oldest due, unclaimed row in seconds; 0 with none. What back-pressure and scaling read."""
-    oldest = select(func.min(Screening.due_at)).where(QUEUED, Screening.due_at <= assay_now())
-    age = session.scalar(select(func.extract("epoch", assay_now() - oldest.scalar_subquery())))
-    return float(age or 0.0)
-
-
-def ended(session: Session, ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these screenings have ended: what `Prefer: wait` asks."""
-    return set(session.scalars(select(Screening.id).where(Screening.id.in_(ids), Screening.state.in_(TERMINAL))))
-
-
-def queued(session: Session, platform_id: UUID, *, at_most: int) -> int:
-    """How many rows of a platform wait, counted no further than `at_most`: what quotas read.
-
-    The few rows that wait to be claimed alone are left out, so that the count walks one index.
-    """
-    rows = select(Screening.id).where(Screening.platform_id == platform_id, QUEUED, ~Screening.alone)
-    counted = rows.order_by(Screening.rank).limit(at_most).subquery()
-    return session.scalar(select(func.count()).select_from(counted)) or 0

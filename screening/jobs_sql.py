@@ -18,8 +18,8 @@ _SERVED = """
 )
 """
 
-# The attempt is noted in the same statement: sent as one message, it leaves nothing half done in a transaction where the
-# worker is stopped between two messages.
+# The attempt is noted in the same statement. Beside it, a worker that is stopped between two messages would leave a
+# transaction half done, and its rows locked.
 _WITH_INPUT = """
 , noted AS (
     INSERT INTO attempts (screening_id, attempt, worker, alone) SELECT id, attempt, :worker, alone FROM taken

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
         2.0  # first wait after a storage or GPU-memory error; doubles with each attempt, to 5 minutes
     )
     sweep_seconds: float = 2.0
+    # A leading sweeper that is not heard of for this long is replaced; above what one sweep of a long backlog takes.
+    sweeper_seconds: float = 60.0
     announce_again_seconds: float = 10.0  # a queued row whose doorbell was lost rings again after this
 
     # Webhooks. One attempt gets this long in all; receivers are told to answer first and work afterwards.

@@ -38,6 +38,7 @@ class Child:
                 detector=model,
                 settings=with_,
                 worker=name,
+                ring_deliveries=self._doorbell.ring_deliveries,
             )
         )
         metrics.READY.set(1)

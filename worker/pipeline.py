@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,7 +22,7 @@ from functools import partial
 import structlog
 from sqlalchemy.orm import Session
 
-from screening import jobs
+from screening import jobs, progress
 from screening.blobs import BlobStore
 from screening.duplicates import Earlier
 from screening.jobs import Claim
@@ -39,6 +40,8 @@ from worker.preparation import Preparation, Ready
 from worker.recording import Recorder
 from worker.reuse import Reuse
 from worker.sources import Sources
+from worker.telling import Telling
+from worker.twins import Twins
 
 logger = structlog.get_logger(__name__)
 
@@ -59,6 +62,7 @@ class Equipment:
     detector: DeFakerOne
     settings: Settings
     worker: str  # who claims, for the attempts' timeline
+    ring_deliveries: Callable[[], object]
 
 
 class Pipeline:
@@ -69,7 +73,11 @@ class Pipeline:
         settings = with_.settings
         self._lease = timedelta(seconds=settings.lease_seconds)
         self._leases = Leases(with_.ledger, lease=settings.lease_seconds, stall=settings.stall_seconds)
-        self._recorder = Recorder(with_.ledger, with_.store, with_.detector, self._leases, settings)
+        self._twins = Twins()
+        self._telling = Telling(with_.ring_deliveries)
+        self._recorder = Recorder(
+            with_.ledger, with_.store, with_.detector, self._leases, settings, twins=self._twins, telling=self._telling
+        )
         self._reuse = Reuse(with_.ledger, with_.store, self._recorder, with_.detector.versions)
         self._preparation = Preparation(with_.store, with_.decoders, with_.detector)
         self._sources = Sources(with_.ledger, with_.store, self._recorder, settings)
@@ -87,14 +95,14 @@ class Pipeline:
         hand run out, as after a crash.
         """
         deadline = time.monotonic() + self._with.settings.drain_seconds
-        with self._leases:
+        with self._leases, closing(self._twins), closing(self._telling):
             while not (over := stopping() or time.monotonic() > deadline):
                 flowed = self._flow(lambda: stopping() or time.monotonic() > deadline, stopping)
                 lone = not stopping() and self._one_alone(stopping)
                 if not (flowed or lone or self._sources.pause()):
                     break
             self._sources.settle(stopping)
-        return over and self._with.ledger.once(jobs.due_left)
+        return over and self._with.ledger.once(progress.due_left)
 
     def _flow(self, over: Stop, stopping: Stop) -> bool:
         """Run batches, overlapped, until there are none, a lone row waits, or it is over; whether there were any."""
@@ -126,7 +134,7 @@ class Pipeline:
         return self._ready(claims, stopping) if claims else None
 
     def _claim(self, session: Session, *, yielding: bool) -> list[Claim]:
-        if yielding and jobs.alone_due(session):
+        if yielding and progress.alone_due(session):
             return []
         settings = self._with.settings
         return jobs.claim(
@@ -151,8 +159,9 @@ class Pipeline:
         self._leases.hold(claims)
         for claim in claims:
             milestones.reached(Milestone.CLAIMED, claim)
-        earlier = self._reuse.find(claims)
-        prepared = self._preparers.map(lambda c: self._prepare(c, earlier.get(c.screening_id), stopping), claims)
+        first = [claim for claim in claims if not self._twins.wait(claim)]
+        earlier = self._reuse.find(first)
+        prepared = self._preparers.map(lambda c: self._prepare(c, earlier.get(c.screening_id), stopping), first)
         return [ready for ready in prepared if ready is not None]
 
     def _prepare(self, claim: Claim, earlier: Earlier | None, stopping: Stop) -> Ready | None:

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from screening import blobs, jobs, provenance
+from screening import blobs, jobs, progress, provenance
 from screening.blobs import BlobStore
 from screening.errors import BlobStoreError, Failure, FailureCode
 from screening.jobs import Claim
@@ -28,12 +28,16 @@ from worker.outcomes import Failed, Released
 from worker.png import encode_heatmap, encode_mask
 from worker.preparation import Ready
 from worker.service import VERSION
+from worker.telling import Telling
+from worker.twins import Twins
 
 logger = structlog.get_logger(__name__)
 
 LONGEST_WAIT = 300.0  # seconds
 SLOWLY = 30
 PNG = "image/png"
+
+PARTED = Released("duplicate", backoff=False)  # waited for an equal image that found nothing to share
 
 Columns = Mapping[str, Any]
 
@@ -42,13 +46,23 @@ class Recorder:
     """Ends attempts, one way or another, and puts their claims down; thread-safe."""
 
     def __init__(
-        self, ledger: Ledger, store: BlobStore, detector: DeFakerOne, leases: Leases, settings: Settings
+        self,
+        ledger: Ledger,
+        store: BlobStore,
+        detector: DeFakerOne,
+        leases: Leases,
+        settings: Settings,
+        *,
+        twins: Twins,
+        telling: Telling,
     ) -> None:
         self._ledger = ledger
         self._store = store
         self._detector = detector
         self._leases = leases
         self._settings = settings
+        self._twins = twins
+        self._telling = telling
 
     def record(self, ready: Ready, inference: Inference | Failed | Released) -> None:
         """Store what the detector said about one image."""
@@ -74,11 +88,21 @@ class Recorder:
     def complete(
         self, claim: Claim, finding: Columns, files: Mapping[str, bytes], image: Columns, said: Columns | None
     ) -> None:
-        """Upload a finding's files and commit it, or give the row back where storage fails.
+        """Upload a finding's files and commit it, or give the row back where storage fails; its twins' likewise.
 
         `finding` holds the finding's columns but those about its files: `mask` and `heatmap`, as PNG; `said` those of
         what the image's file says of itself.
         """
+        if self._complete(claim, finding, files, image, said):
+            reused = {"decode_ms": 0, "inference_ms": 0, "reused_from": finding.get("reused_from", claim.screening_id)}
+            for twin in self._twins.part(claim):
+                self._complete(twin, {**finding, **reused}, files, image, said)
+        self._part(claim, PARTED)
+
+    def _complete(
+        self, claim: Claim, finding: Columns, files: Mapping[str, bytes], image: Columns, said: Columns | None
+    ) -> bool:
+        """One of them; whether there is a finding now."""
         keys = {kind: _key(claim, kind) for kind in files}
         try:
             with metrics.stage("upload"):
@@ -87,13 +111,15 @@ class Recorder:
         except BlobStoreError as error:
             logger.warning("recording.blob_store", error=str(error))
             self.end(claim, Released("blob_store"))
-            return
+            return False
         milestones.reached(Milestone.UPLOADED, claim)
         named = {f"{kind}_key": key for kind, key in keys.items()}
         hashed = {f"{kind}_sha256": hashlib.sha256(data).digest() for kind, data in files.items()}
-        if not self._commit(claim, {**_identity(claim), **finding, **named, **hashed}, image, said):
+        recorded = self._commit(claim, {**_identity(claim), **finding, **named, **hashed}, image, said)
+        if not recorded:
             self._take_back(list(keys.values()))
         milestones.reached(Milestone.RECORDED, claim)
+        return recorded
 
     def _commit(self, claim: Claim, finding: Columns, image: Columns, said: Columns | None) -> bool:
         """Whether the finding is recorded, now or by a commit whose answer was lost."""
@@ -104,7 +130,9 @@ class Recorder:
             logger.exception("recording.database")
             self.end(claim, Released("database"))
             return True  # a commit may have gone through unheard: better an orphaned file than a finding without one
-        recorded = held or self._ledger.write(lambda s: jobs.recorded(s, claim))
+        recorded = held or self._ledger.write(lambda s: progress.recorded(s, claim))
+        if recorded:
+            self._telling.committed()
         metrics.ENDED.labels("succeeded" if recorded else "fenced").inc()
         self._leases.drop(claim)
         return recorded
@@ -117,7 +145,10 @@ class Recorder:
             logger.warning("recording.orphans", keys=keys, error=str(error))
 
     def end(self, claim: Claim, outcome: Failed | Released) -> None:
-        """End an attempt without a finding."""
+        """End an attempt without a finding, and with it those of its twins."""
+        certain = isinstance(outcome, Failed) and not outcome.strike
+        stopping = isinstance(outcome, Released) and outcome.reason == "shutdown"
+        self._part(claim, outcome if certain or stopping else PARTED)
         try:
             if isinstance(outcome, Failed):
                 self._fail(claim, outcome)
@@ -127,6 +158,11 @@ class Recorder:
             logger.exception("recording.database")  # the lease runs out, and the sweeper takes the row back
         self._leases.drop(claim)
 
+    def _part(self, claim: Claim, outcome: Failed | Released) -> None:
+        """End those that still wait for this one."""
+        for twin in self._twins.part(claim):
+            self.end(twin, outcome)
+
     def _fail(self, claim: Claim, outcome: Failed) -> None:
         metrics.FAILURES.labels(outcome.failure.code).inc()
         wait = self._settings.retry_seconds * 2**claim.strikes * (SLOWLY if outcome.slowly else 1)
@@ -134,6 +170,7 @@ class Recorder:
         self._ledger.write(
             lambda s: jobs.fail(s, claim, outcome.failure, strike=outcome.strike, max_strikes=limit, retry_in=wait)
         )
+        self._telling.committed()
         logger.info("screening.failed_attempt", code=outcome.failure.code, strike=outcome.strike)
 
     def _release(self, claim: Claim, outcome: Released) -> None:

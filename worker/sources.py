@@ -16,7 +16,7 @@ from uuid import UUID
 
 import structlog
 
-from screening import blobs, header, jobs, platforms
+from screening import blobs, header, jobs, platforms, progress
 from screening.blobs import BlobStore
 from screening.errors import BlobStoreError
 from screening.header import Header, HeaderRefusedError
@@ -131,6 +131,6 @@ class Sources:
 
         if self._ledger.write(lambda session: jobs.fetched(session, claim, image(), lease=lease)):
             return FETCHED
-        if self._ledger.write(lambda session: jobs.erased(session, claim.screening_id)):
+        if self._ledger.write(lambda session: progress.erased(session, claim.screening_id)):
             self._store.delete([key])  # whoever erased it could not know that bytes were still to come
         return FENCED

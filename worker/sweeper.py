@@ -16,19 +16,23 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from screening import decisions, deliveries, jobs, retention
-from screening.broker import Doorbell
+from screening import database, decisions, deliveries, jobs, retention
+from screening.broker import Doorbell, Queue
 from screening.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
 LOCK = {"family": 0x41535359, "which": 1}  # the two-number form, apart from the locks of single numbers
 AT_ONCE = 1_000  # rows a statement
-# One bell sets off a drain of everything due, so more bells than workers are only noise.
+# One bell sets off a drain of everything due, so more bells than workers are only noise; and a drain takes a minute, so
+# a backlog of hours must not pile them up.
 MOST_BELLS = 16
 DAILY = 3600.0  # seconds between looks at what days decide: retention, old idempotency keys
 BLOB_SWEEP = 24  # of those looks; listing a whole blob store is not free
 
+# The lock belongs to a session, and a sweeper that is stopped keeps its session. It says something after every sweep;
+# where it does not for this long, the server ends it, and one that stands by takes over.
+GIVE_UP_LOCK = text("SELECT set_config('idle_session_timeout', :milliseconds, false)")
 TRY_LOCK = text("SELECT pg_try_advisory_lock(:family, :which)")
 EXPIRE_IDEMPOTENCY = text(
     "DELETE FROM idempotency_records WHERE created_at < assay_now() - make_interval(hours => :hours)"
@@ -74,16 +78,22 @@ class Sweeper:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         if not connection.scalar(TRY_LOCK, LOCK):
             return
+        connection.execute(GIVE_UP_LOCK, {"milliseconds": str(round(self._settings.sweeper_seconds * 1000))})
         logger.info("sweeper.leads")
-        while not self._ended.is_set():
-            connection.execute(text("SELECT 1"))  # raises where the session, and the lock with it, is gone
-            self.sweep()
-            self._ended.wait(self._settings.sweep_seconds)
-        # A pooled connection would keep the lock past this block.
-        connection.invalidate()
+        try:
+            while not self._ended.is_set():
+                connection.execute(text("SELECT 1"))  # raises where the session, and the lock with it, is gone
+                self.sweep()
+                self._ended.wait(self._settings.sweep_seconds)
+        finally:
+            connection.invalidate()  # a pooled connection would keep the lock past this block
 
     def sweep(self) -> Swept:
         """Look once at everything."""
+        with self._engine.begin() as connection:  # first: the rest waits for locks
+            stranded = database.end_stranded(connection, timedelta(seconds=self._settings.lease_seconds))
+        if stranded:
+            logger.warning("sweeper.ended_sessions", sessions=stranded)
         with Session(self._engine) as session, session.begin():
             rescued = jobs.rescue(session, limit=AT_ONCE, max_strikes=self._settings.max_strikes)
         with Session(self._engine) as session, session.begin():
@@ -101,8 +111,11 @@ class Sweeper:
         return Swept(rescued, rung)
 
     def _ring(self, waiting: int, *, sendable: bool) -> int:
-        bells: list[Callable[[], bool]] = [self._doorbell.ring_screening] * min(waiting, MOST_BELLS)
-        if sendable:
+        bells: list[Callable[[], bool]] = []
+        if waiting:
+            unheard = self._doorbell.waiting(Queue.SCREENINGS)
+            bells += [self._doorbell.ring_screening] * min(waiting, MOST_BELLS - unheard)
+        if sendable and self._doorbell.waiting(Queue.DELIVERIES) < MOST_BELLS:
             bells.append(self._doorbell.ring_deliveries)
         rung = 0
         for bell in bells:

@@ -3,6 +3,8 @@
 import random
 import signal
 
+import pytest
+
 from tests.faults.conftest import UPLOADS, FaultyLine
 from tests.faults.test_workers_killed import accept, wait_in_flight
 from tests.running_line import picture, wait_for
@@ -69,15 +71,21 @@ def test_the_blob_folder_cannot_be_used_for_a_while(faulty: FaultyLine, rng: ran
     faulty.line.check(ids)
 
 
-def test_the_sweeper_is_killed_and_another_takes_over(faulty: FaultyLine, rng: random.Random) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_sweeper_is_lost_and_another_takes_over(faulty: FaultyLine, rng: random.Random, how: signal.Signals) -> None:
     faulty.worker()
-    standby = faulty.line.start("sweeper")
-    faulty.sweeper.send(signal.SIGKILL)
-    faulty.sweeper.wait()
+    lost, standby = faulty.sweeper, faulty.line.start("sweeper")
+    lost.send(how)
     faulty.sweeper = standby
     ids = faulty.line.accept([picture(rng) for _ in range(UPLOADS)], ring=False)
     faulty.line.wait_ended(ids)
     faulty.line.check(ids)
-    standby.send(signal.SIGTERM)
-    assert standby.wait() == 0
+    assert standby.said("sweeper.leads")
+    lost.send(signal.SIGKILL)
+    lost.wait()
+
+
+def test_a_sweeper_ends_when_asked(faulty: FaultyLine) -> None:
+    wait_for("it leads", lambda: faulty.sweeper.said("sweeper.leads"))
+    faulty.sweeper.stop()
     faulty.sweeper = faulty.line.start("sweeper")

@@ -12,7 +12,7 @@ import yaml
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from screening import jobs
+from screening import jobs, progress
 from screening.database import sync_engine
 from screening.embedded import EmbeddedPostgres, EmbeddedRedis
 from screening.embedded.process import free_port
@@ -95,7 +95,7 @@ def test_kedas_query_is_the_age_of_the_oldest_due_screening(
     engine = sync_engine(f"{database_url}?options=-c%20assay.clock_offset%3D60s")
     with Session(engine) as session:
         assert session.scalar(query) == pytest.approx(60, abs=20)
-        assert session.scalar(query) == pytest.approx(jobs.oldest_due_seconds(session), abs=1)
+        assert session.scalar(query) == pytest.approx(progress.oldest_due_seconds(session), abs=1)
     engine.dispose()
 
 

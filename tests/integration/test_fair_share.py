@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from screening import jobs, platforms
+from screening import jobs, platforms, progress
 from screening.jobs_sql import CLAIM_BATCH
 from screening.tables import Platform, Priority
 from tests.findings import intake
@@ -162,9 +162,9 @@ def test_whether_anything_waits_is_asked_of_the_waiting_alone(
     parameters: list[Any] = []
     event.listen(engine, "before_cursor_execute", note)
     with sessions.begin() as session:
-        assert not jobs.due_left(session)
-        assert jobs.queued(session, platform.id, at_most=1_000) == 0
-        assert jobs.oldest_due_seconds(session) == 0
+        assert not progress.due_left(session)
+        assert progress.queued(session, platform.id, at_most=1_000) == 0
+        assert progress.oldest_due_seconds(session) == 0
         assert jobs.unannounced(session, limit=100, older_than=timedelta(0)) == []
     event.remove(engine, "before_cursor_execute", note)
     assert len(asked) == 4

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from screening import jobs, platforms
+from screening import jobs, platforms, progress
 from screening.errors import Failure, FailureCode
 from screening.tables import Attempt, Event, Finding, Platform, Priority, Screening, State
 from tests.findings import finding, intake
@@ -199,4 +199,4 @@ def test_a_lost_doorbell_is_rung_again_but_not_at_once(sessions: Sessions, platf
         session.execute(text("SET LOCAL assay.clock_offset = '1 minute'"))
         assert jobs.unannounced(session, limit=10, older_than=timedelta(seconds=10)) == [screening_id]
         assert jobs.unannounced(session, limit=10, older_than=timedelta(seconds=10)) == []
-        assert jobs.oldest_due_seconds(session) == pytest.approx(60, abs=5)
+        assert progress.oldest_due_seconds(session) == pytest.approx(60, abs=5)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as PillowImage
+from sqlalchemy import select
 
-from screening.tables import Finding, Image
+from screening.tables import Finding, Image, Screening
 from tests.running_line import RunningLine, picture, running_line
 
 
@@ -45,6 +46,31 @@ def test_the_same_bytes_again_reuse_the_finding_and_own_their_files(line: Runnin
     assert (one.reused_from, two.reused_from) == (None, first)
     assert (one.score, one.mask_sha256) == (two.score, two.mask_sha256)
     assert one.mask_key != two.mask_key
+
+
+def test_the_same_bytes_many_times_at_once_run_through_the_detector_once(line: RunningLine, rng: random.Random) -> None:
+    content, other = picture(rng), picture(rng)
+    ids = line.accept([content] * 3 + [other] + [content] * 3, ring=False)
+    line.doorbell.ring_screening()
+    line.wait_ended(ids)
+    line.check(ids)
+    same = [i for n, i in enumerate(ids) if n != 3]
+    with line.sessions() as session:
+        findings = {i: session.get_one(Finding, i) for i in ids}
+        attempts = session.scalars(select(Screening.attempt).where(Screening.id.in_(ids))).all()
+    [first] = [i for i in same if findings[i].reused_from is None]
+    assert all(findings[i].reused_from == first for i in same if i != first)
+    assert findings[ids[3]].reused_from is None
+    assert len({findings[i].mask_key for i in same}) == len(same)
+    assert {findings[i].mask_sha256 for i in same} == {findings[first].mask_sha256}
+    assert set(attempts) == {1}
+
+
+def test_the_same_broken_bytes_many_times_at_once_fail_each(line: RunningLine) -> None:
+    ids = line.accept([b"this is text, several times"] * 5, ring=False)
+    line.doorbell.ring_screening()
+    line.wait_ended(ids)
+    line.check(ids, failed=ids)
 
 
 def test_bytes_that_are_no_image_fail_with_a_reason_and_without_a_retry(line: RunningLine, rng: random.Random) -> None:
