@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 # A worker behind a dead server must find out within seconds; TCP alone would take minutes.
@@ -60,6 +61,12 @@ def async_engine(database_url: str, pool_size: int = 10, idle_seconds: float | N
     """An engine for the API and the senders; kernel functions run on it through `AsyncSession.run_sync`."""
     arguments = _engine_arguments(database_url, pool_size, idle_seconds)
     return create_async_engine(psycopg_url(database_url), max_overflow=10, **arguments)
+
+
+def cause(error: SQLAlchemyError) -> str:
+    """Why the database did not answer, in one line for the log; of other errors, which may quote values, the name."""
+    said = str(error.orig) if isinstance(error, OperationalError) else type(error).__name__
+    return said.partition("\n")[0]
 
 
 def end_stranded(connection: Connection, older_than: timedelta) -> int:

@@ -69,7 +69,7 @@ class Sweeper:
                 with self._engine.connect() as connection:
                     self._hold(connection)
             except SQLAlchemyError as error:
-                logger.warning("sweeper.database", error=type(error).__name__)
+                logger.warning("sweeper.database", error=type(error).__name__, detail=database.cause(error))
             self._ended.wait(self._settings.sweep_seconds)
 
     def _hold(self, connection: Connection) -> None:

@@ -1,14 +1,22 @@
 """One line for all faults: its servers are killed and restarted, its workers replaced, its rows must all end."""
 
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from tests.running_line import Process, RunningLine, running_line
+from tests.running_line import Process, RunningLine, picture, running_line, wait_for
 
-UPLOADS = 100 if os.environ.get("ASSAY_SOAK") else 30  # a fault
+UPLOADS = 100 if os.environ.get("ASSAY_SOAK") else 20  # a fault
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say over how many uploads the guarantees were found to hold."""
+    checked = len(RunningLine.checked)
+    terminalreporter.write_line(f"uploads that ended once, with one event, whatever was done to the line: {checked}")
 
 
 class FaultyLine:
@@ -29,6 +37,25 @@ class FaultyLine:
         """Ask the worker to stop, and see it end."""
         if self._worker is not None and self._worker.alive:
             self._worker.stop()
+
+    def accept(self, rng: random.Random, count: int = UPLOADS, *, ring: bool = True) -> list[UUID]:
+        """As many uploads, no two of them equal."""
+        return self.line.accept([picture(rng) for _ in range(count)], ring=ring)
+
+    def wait_in_flight(self, ids: Sequence[UUID], rng: random.Random) -> None:
+        """Until some have ended, a random number, and some run."""
+        enough = rng.randint(1, len(ids) // 2)
+
+        def underway() -> bool:
+            states = self.line.states(ids)
+            return states["succeeded"] >= enough and (states["running"] > 0 or states["succeeded"] == len(ids))
+
+        wait_for(f"{enough} have ended and some run", underway)
+
+    def recovers(self, ids: Sequence[UUID], failed: Sequence[UUID] = ()) -> None:
+        """What every fault must leave behind: each upload ended, and ended once."""
+        self.line.wait_ended(ids)
+        self.line.check(ids, failed)
 
     def forget_worker(self) -> None:
         """Have `worker` start another beside this one."""

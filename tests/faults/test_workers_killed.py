@@ -14,26 +14,11 @@ from tests.faults.conftest import UPLOADS, FaultyLine
 from tests.running_line import picture, wait_for
 
 
-def accept(faulty: FaultyLine, rng: random.Random, count: int = UPLOADS) -> list[UUID]:
-    return faulty.line.accept([picture(rng) for _ in range(count)])
-
-
-def wait_in_flight(faulty: FaultyLine, ids: list[UUID], rng: random.Random) -> None:
-    """Until some have ended, a random number, and some run."""
-    enough = rng.randint(1, len(ids) // 2)
-
-    def underway() -> bool:
-        states = faulty.line.states(ids)
-        return states["succeeded"] >= enough and (states["running"] > 0 or states["succeeded"] == len(ids))
-
-    wait_for(f"{enough} have ended and some run", underway)
-
-
 @pytest.mark.parametrize("how", ["terminated", "killed", "stopped and killed", "child killed"])
 def test_a_worker_lost_in_flight(faulty: FaultyLine, rng: random.Random, how: str) -> None:
     worker = faulty.worker()
-    ids = accept(faulty, rng)
-    wait_in_flight(faulty, ids, rng)
+    ids = faulty.accept(rng)
+    faulty.wait_in_flight(ids, rng)
     match how:
         case "terminated":
             worker.send(signal.SIGTERM)
@@ -49,8 +34,7 @@ def test_a_worker_lost_in_flight(faulty: FaultyLine, rng: random.Random, how: st
         case "child killed":
             worker.children()[0].kill()
     faulty.worker()
-    faulty.line.wait_ended(ids)
-    faulty.line.check(ids)
+    faulty.recovers(ids)
 
 
 @pytest.mark.parametrize("how", ["terminated", "killed", "stopped and killed"])
@@ -58,21 +42,20 @@ def test_a_worker_lost_while_idle(faulty: FaultyLine, rng: random.Random, how: s
     worker = faulty.worker()
     if how == "stopped and killed":
         worker.send_all(signal.SIGSTOP)  # Redis now hands the first bell to a process that will never answer it
-        ids = accept(faulty, rng)
+        ids = faulty.accept(rng)
         worker.send_all(signal.SIGKILL)
     else:
         worker.send_all(signal.SIGTERM if how == "terminated" else signal.SIGKILL)
-        ids = accept(faulty, rng)
+        ids = faulty.accept(rng)
     worker.wait()
     faulty.worker()
-    faulty.line.wait_ended(ids)
-    faulty.line.check(ids)
+    faulty.recovers(ids)
 
 
 def test_a_hung_worker_loses_its_rows_and_may_not_write_when_it_wakes(faulty: FaultyLine, rng: random.Random) -> None:
     hung = faulty.worker()
-    ids = accept(faulty, rng)
-    wait_in_flight(faulty, ids, rng)
+    ids = faulty.accept(rng)
+    faulty.wait_in_flight(ids, rng)
     hung.send_all(signal.SIGSTOP)
     faulty.forget_worker()
     faulty.worker()
@@ -89,7 +72,7 @@ def test_killed_between_the_upload_of_the_mask_and_the_commit(
     worker = faulty.line.screen_worker(
         module="tests.faults.saboteur", SABOTEUR_PAUSE_AT="uploaded", SABOTEUR_FOLDER=str(tmp_path)
     )
-    ids = accept(faulty, rng)
+    ids = faulty.accept(rng)
     wait_for("a mask is uploaded", lambda: any(tmp_path.iterdir()))
     worker.send_all(signal.SIGKILL)
     worker.wait()
@@ -98,8 +81,7 @@ def test_killed_between_the_upload_of_the_mask_and_the_commit(
         prefix = screening_prefix(faulty.line.platform, screening_id)
         assert f"{prefix}1/mask.png" in set(faulty.line.store.keys(prefix))
     faulty.worker()
-    faulty.line.wait_ended(ids)
-    faulty.line.check(ids)
+    faulty.recovers(ids)
 
 
 def test_an_image_that_kills_whoever_touches_it_fails_alone(faulty: FaultyLine, rng: random.Random) -> None:
@@ -111,22 +93,20 @@ def test_an_image_that_kills_whoever_touches_it_fails_alone(faulty: FaultyLine, 
     contents = [picture(rng) for _ in range(UPLOADS)]
     contents.insert(rng.randrange(UPLOADS), poison)
     ids = faulty.line.accept(contents)
-    faulty.line.wait_ended(ids, 150)
-    faulty.line.check(ids, failed=[ids[contents.index(poison)]])
+    faulty.recovers(ids, failed=[ids[contents.index(poison)]])
     assert worker.alive
     worker.stop()
 
 
 def test_decoders_killed_at_random_cost_nothing_but_time(faulty: FaultyLine, rng: random.Random) -> None:
     worker = faulty.worker()
-    ids = accept(faulty, rng)
+    ids = faulty.accept(rng)
     for _ in range(3):
-        wait_in_flight(faulty, ids, rng)
+        faulty.wait_in_flight(ids, rng)
         for child in worker.children():
             for decoder in child.children():
                 try:
                     decoder.kill()
                 except psutil.NoSuchProcess:
                     continue
-    faulty.line.wait_ended(ids)
-    faulty.line.check(ids)
+    faulty.recovers(ids)

@@ -5,10 +5,13 @@ from contextlib import closing
 from datetime import timedelta
 
 import psycopg
+import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from screening.database import async_engine, end_stranded, sync_engine
+from screening.database import async_engine, cause, end_stranded, sync_engine
+from screening.embedded.process import free_port
 from screening.tables import Platform
 from tests import clock
 from tests.running_line import wait_for
@@ -88,3 +91,14 @@ def test_a_session_that_stands_still_within_a_command_is_ended_and_no_other(
         wait_for("the rows are free", free)
         assert end(0.5) == 0
         assert waiting.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_the_log_hears_why_a_database_does_not_answer_and_no_value_of_a_statement(engine: Engine) -> None:
+    with pytest.raises(DBAPIError) as refused, engine.connect() as connection:
+        connection.execute(text("SELECT CAST(:secret AS uuid)"), {"secret": "not-a-uuid"})
+    assert cause(refused.value) == "DataError"
+    away = sync_engine(f"postgresql://u:hidden@127.0.0.1:{free_port()}/x")
+    with pytest.raises(OperationalError) as failed:
+        away.connect()
+    assert "refused" in cause(failed.value)
+    assert "hidden" not in cause(failed.value)

@@ -2,8 +2,11 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 import click
+
+from worker.commands.runtime import WEIGHTS_VARIABLE, default_weights
 
 IO_CHILDREN = 4  # deliveries wait for foreign servers, so several at a time
 
@@ -22,6 +25,15 @@ def worker(kind: str) -> None:
         start(kind)
 
 
+def require_checkpoint(folder: Path) -> None:
+    """Refuse to start without weights: the pool's children would fail to load them again and again."""
+    if not (folder / "config.json").is_file():
+        raise click.ClickException(
+            f"{folder} holds no checkpoint: config.json is missing. Set {WEIGHTS_VARIABLE} to a checkpoint's folder, "
+            "or unset it for the bundled one."
+        )
+
+
 def start(kind: str) -> None:
     """Run until told to stop."""
     # Imported here: prometheus-client must find its folder, and Celery reads the environment.
@@ -30,6 +42,8 @@ def start(kind: str) -> None:
     from worker import app, devices, metrics
 
     logs.configure(settings())
+    if kind == "screen":
+        require_checkpoint(default_weights())
     children = devices.children(settings().device) if kind == "screen" else IO_CHILDREN
     if settings().metrics_port:
         metrics.serve(settings())

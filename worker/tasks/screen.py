@@ -13,6 +13,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 
 from screening.broker import Task
+from screening.database import cause
 from screening.embedded.process import PR_SET_PDEATHSIG
 from screening.settings import settings
 from worker import devices
@@ -53,7 +54,7 @@ def screen(screening_id: str | None = None) -> None:
     try:
         child().screen()
     except SQLAlchemyError as error:
-        logger.warning("screen.database", error=type(error).__name__)
+        logger.warning("screen.database", error=type(error).__name__, detail=cause(error))
     except (BrokenDeviceError, SoftTimeLimitExceeded):
         # The device is lost to this process, or a thread of it hangs: only another process can go on. What this one
         # held is tried alone once its lease has run out.
