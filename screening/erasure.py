@@ -1,7 +1,8 @@
 """What is left of an erased screening? A stub for the audit: that it was, when, what the verdict was and who acted.
 
-Gone are the bytes' description, what the platform sent along, where in the image something was found, and notes; also
-from events, so that a delivery which is still due says no more than the stub.
+Gone are the bytes' description, what the file said of itself (its position too), what the platform sent along, where in
+the image something was found, and notes; also from events, so that a delivery which is still due says no more than the
+stub.
 """
 
 from uuid import UUID
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 _SCRUB = (
     "DELETE FROM images WHERE screening_id = :id",
+    "DELETE FROM provenances WHERE screening_id = :id",
     "UPDATE submissions SET metadata = '{}', source = NULL, filename = NULL WHERE screening_id = :id",
     "UPDATE findings SET regions = '[]' WHERE screening_id = :id",
     "UPDATE feedback SET note = NULL WHERE screening_id = :id",
