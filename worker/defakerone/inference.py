@@ -7,18 +7,24 @@
 3. The language head only at eight rows of its matrix, in float32, at one position an image.
 4. SAM2's image encoder in chunks, its mask decoder once an image, no memory encoder.
 5. One copy from the device to the host for the whole batch.
+
+The language branch (1, 2) and SAM2's encoder need nothing of each other. On a CPU they, and parts of the batch, run on
+cores of their own (`cores.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from worker.defakerone.batching import Group, bucket, chunks, group_rows
+from worker.defakerone.cores import Cores, First, Second, share_out
+from worker.defakerone.grounding import GroundingFeatures
 from worker.defakerone.model import Network
 from worker.defakerone.prefix import PrefixKeys, weights_version
 from worker.defakerone.preprocessing import Prepared, blank, normalise
@@ -36,6 +42,14 @@ class LanguageStates:
     seg: Tensor  # (images, [SEG] tokens, dim)
 
 
+@dataclass(frozen=True, slots=True)
+class _Squares:
+    """Some images of a batch (by index) and what SAM2's encoder made of them."""
+
+    indices: tuple[int, ...]
+    features: GroundingFeatures
+
+
 class Engine:
     """Runs batches on one network with one prompt. Keeps the prompt's prefix, and nothing of any image."""
 
@@ -44,6 +58,7 @@ class Engine:
         self._word_ids = torch.tensor(word_ids)
         self._suffix_seg = [at for at, token in enumerate(prompt.suffix) if token == prompt.seg_id]
         self._prefix: tuple[tuple[int, int], PrefixKeys] | None = None
+        self._cores = Cores()
         self._embed_tiles = self._compiled(lambda tiles: network.embed_tiles(normalise(tiles)))
         self._run_embeds = self._compiled(self._language_model)
 
@@ -52,10 +67,15 @@ class Engine:
         """Run a batch; results come in the order of `prepared`."""
         if not prepared:
             return []
-        states = self.language_states(prepared)
-        words = self.word_logits(states.verdict)
-        wanted = self._wanted(words)
-        masks = self.mask_logits(prepared, states.seg, wanted) if wanted else None
+        if self.settings.mask_mode.above == 0:  # no image's mask waits for its score
+            states, squares = self._run_branches(prepared, range(len(prepared)))
+            words, wanted = self.word_logits(states.verdict), list(range(len(prepared)))
+        else:
+            states, _ = self._run_branches(prepared, ())
+            words = self.word_logits(states.verdict)
+            wanted = self._wanted(words)
+            squares, _ = self._run_tasks(self._encodings(prepared, wanted), ())
+        masks = self._decode_all(squares, states.seg) if wanted else None
         return self._unpack(words, states.verdict, masks, wanted)
 
     def warm(self, batch_sizes: Sequence[int]) -> None:
@@ -97,20 +117,52 @@ class Engine:
         rows = self.network.lm_head.weight[self._word_ids.to(verdict.device)]
         return verdict.float() @ rows.float().T
 
-    def mask_logits(self, prepared: Sequence[Prepared], seg: Tensor, wanted: Sequence[int]) -> Tensor:
-        """Return the chosen mask's logits of the wanted images: (wanted, S/4, S/4). Several [SEG]s unite."""
-        squares = self._to_device(torch.cat([prepared[index].sam_u8 for index in wanted]))
-        prompts = self.network.seg_projection(seg[list(wanted)])  # (wanted, [SEG] tokens, d)
-        return torch.cat(
-            [self._decode(squares[part], prompts[part]) for part in chunks(len(wanted), self.settings.grounding_chunk)]
-        )
+    def encode(self, prepared: Sequence[Prepared]) -> GroundingFeatures:
+        """Return what SAM2's encoder makes of the images' squares."""
+        squares = self._to_device(torch.cat([item.sam_u8 for item in prepared]))
+        return self.network.grounding.encode(normalise(squares))
 
-    def _decode(self, squares: Tensor, prompts: Tensor) -> Tensor:
+    def decode(self, features: GroundingFeatures, seg: Tensor) -> Tensor:
+        """Turn [SEG] states (images, n, dim) into the chosen masks' logits (images, S/4, S/4); several [SEG]s unite."""
+        prompts = self.network.seg_projection(seg)  # (images, n, d)
         images, segs = prompts.shape[:2]
-        features = self.network.grounding.encode(normalise(squares))
-        rows = torch.arange(images, device=squares.device).repeat_interleave(segs)
+        rows = torch.arange(images, device=prompts.device).repeat_interleave(segs)
         masks = self.network.grounding.decode(features if segs == 1 else features.rows(rows), prompts.flatten(0, 1))
         return masks.low_res_logits.float().view(images, segs, *masks.multimask_logits.shape[-2:]).amax(dim=1)
+
+    def _run_branches(
+        self, prepared: Sequence[Prepared], wanted: Sequence[int]
+    ) -> tuple[LanguageStates, list[_Squares]]:
+        """Read all images, and encode the squares of the wanted ones beside that."""
+        parts = share_out([len(item.tiles_u8) for item in prepared], self._spread)
+        reading = [partial(self.language_states, [prepared[index] for index in part]) for part in parts]
+        squares, states = self._run_tasks(self._encodings(prepared, wanted), reading)
+        order = torch.tensor([index for part in parts for index in part]).argsort()
+        joined = (torch.cat([getattr(state, name) for state in states])[order] for name in ("verdict", "seg"))
+        return LanguageStates(*joined), squares
+
+    def _encodings(self, prepared: Sequence[Prepared], wanted: Sequence[int]) -> list[Callable[[], _Squares]]:
+        size = min(self.settings.grounding_chunk, -(-len(wanted) // self._spread)) or 1
+        parts = [tuple(wanted[part]) for part in chunks(len(wanted), size)]
+        return [partial(self._encode_part, prepared, part) for part in parts]
+
+    def _encode_part(self, prepared: Sequence[Prepared], indices: tuple[int, ...]) -> _Squares:
+        return _Squares(indices, self.encode([prepared[index] for index in indices]))
+
+    def _decode_all(self, squares: Sequence[_Squares], seg: Tensor) -> Tensor:
+        tasks = [partial(self.decode, square.features, seg[list(square.indices)]) for square in squares]
+        return torch.cat(self._run_tasks(tasks, ())[0])
+
+    def _run_tasks(
+        self, first: Sequence[Callable[[], First]], second: Sequence[Callable[[], Second]]
+    ) -> tuple[list[First], list[Second]]:
+        return self._cores.run(first, second, self._spread)
+
+    @property
+    def _spread(self) -> int:
+        """Over how many cores tasks are spread. A device is one, and compiled code wants to stay on its thread."""
+        alone = self.network.device.type != "cpu" or self.settings.compile
+        return 1 if alone else torch.get_num_threads()
 
     def _groups(self, counts: Sequence[int]) -> list[Group]:
         lengths = [self.prompt.length(tiles) for tiles in counts]
@@ -153,8 +205,6 @@ class Engine:
         mode = self.settings.mask_mode
         if mode.above is None:
             return []
-        if mode.above == 0:
-            return list(range(len(words)))
         return [index for index, row in enumerate(words.cpu().numpy()) if mode.wants(tamper_score(row))]
 
     def _unpack(self, words: Tensor, verdict: Tensor, masks: Tensor | None, wanted: Sequence[int]) -> list[Inference]:

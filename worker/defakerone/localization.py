@@ -94,7 +94,8 @@ def find_regions(mask: Bytes, heatmap: Floats) -> list[Region]:
     inside = np.ascontiguousarray(mask[top : top + height, left : left + width])
     if inside.size == 0:
         return []
-    _, found, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+    # Named, because the default takes twice the time for the same labels.
+    _, found, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(inside, 8, cv2.CV_32S, cv2.CCL_BBDT)
     labels = np.asarray(found, dtype=np.int32)
     areas = stats[1:, cv2.CC_STAT_AREA]
     largest = np.argsort(-areas, kind="stable")[:MAX_REGIONS]
