@@ -28,8 +28,8 @@ def study(kind: str, config: str, out: Path, steps: int | None, **options: objec
     from worker.defakerone.manifest import ManifestError
     from worker.defakerone.training.forgery.photos import PhotoError
     from worker.defakerone.training.settings import SettingsError, read_run
+    from worker.defakerone.training.state import TrainingError
     from worker.defakerone.training.study import run_study
-    from worker.defakerone.training.trainer import TrainingError
 
     try:
         if options["start"] is not None:

@@ -30,7 +30,8 @@ def train(config: str, out: Path, stages: str | None, **options: object) -> None
     from worker.defakerone.manifest import ManifestError
     from worker.defakerone.training.forgery.photos import PhotoError
     from worker.defakerone.training.settings import SettingsError, choose_stages, read_run
-    from worker.defakerone.training.trainer import Trainer, TrainingError
+    from worker.defakerone.training.state import TrainingError
+    from worker.defakerone.training.trainer import Trainer
 
     try:
         if options["start"] is not None:

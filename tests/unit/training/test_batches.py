@@ -11,11 +11,12 @@ from worker.defakerone.config import DEFAKERONE_TINY
 from worker.defakerone.manifest import read_manifest
 from worker.defakerone.prompt import PromptConfig
 from worker.defakerone.tokenizer import Tokenizer
-from worker.defakerone.training.batches import Batch, Collate, ManifestSource, MixedSource, Views, batches
+from worker.defakerone.training.batches import Batch, Collate, Views, batches
 from worker.defakerone.training.forgery.synthesis import Sample
 from worker.defakerone.training.losses import IGNORED
 from worker.defakerone.training.rows import RowWriter
 from worker.defakerone.training.settings import Stage
+from worker.defakerone.training.sources import ManifestSource, MixedSource
 
 TOKENIZER = Path(__file__).parents[2] / "fixtures" / "defakerone" / "checkpoint"
 

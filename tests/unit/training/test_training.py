@@ -17,8 +17,9 @@ from worker.defakerone.training import trainer as trainer_module
 from worker.defakerone.training.lora import add_adapters, merge_adapters
 from worker.defakerone.training.progress import read_events
 from worker.defakerone.training.settings import Run, SettingsError, bundled_runs, choose_stages, read_run
+from worker.defakerone.training.state import TrainingError, write_whole
 from worker.defakerone.training.templates import load_templates
-from worker.defakerone.training.trainer import Trainer, TrainingError, write_whole
+from worker.defakerone.training.trainer import Trainer
 
 TOKENIZER = Path(__file__).parents[2] / "fixtures" / "defakerone" / "checkpoint"
 SEED = 7
@@ -45,6 +46,7 @@ def test_a_resumed_run_equals_an_unbroken_one(manifest: Path, tmp_path: Path, mo
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 1)
     base = _run(manifest)
     stages = tuple(replace(stage, steps=4, validate_every=2, lora_dropout=0.1) for stage in base.stages)
+    stages = (replace(stages[0], optimizer="muon"), *stages[1:])
     run = replace(base, stages=stages)
     Trainer(run, tmp_path / "whole").train()
 

@@ -4,8 +4,6 @@ Dense heads on three feature levels, so that every stage of the encoder sees the
 into two attention blocks, so that copies are learned as correspondences rather than guessed from their outcome.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,17 +51,25 @@ class AttentionWatch:
         for hook in self._hooks:
             hook.remove()
 
-    def loss(self, pairs: Tensor) -> Tensor:
-        """Mean correspondence loss over the blocks; `pairs` (n, 5) in fractions of the picture."""
-        terms = list(self._terms(pairs))
+    def loss(self, field: Tensor) -> Tensor:
+        """Mean correspondence loss over the blocks; `field` (n, h, w, 2) on the finest block's grid or a finer one."""
+        terms = [
+            correspondence_loss(seen, heads, coarser(field, seen.shape[1]))
+            for heads, seen in zip(self.heads, map(self.seen.__getitem__, range(len(self.heads))), strict=True)
+        ]
         self.seen.clear()
         return torch.stack(terms).mean()
 
-    def _terms(self, pairs: Tensor) -> Iterator[Tensor]:
-        for index, heads in enumerate(self.heads):
-            seen = self.seen[index]
-            grid = torch.tensor([1, seen.shape[2], seen.shape[1], seen.shape[2], seen.shape[1]], device=pairs.device)
-            yield correspondence_loss(seen, heads, pairs * grid)
+
+def coarser(field: Tensor, side: int) -> Tensor:
+    """Bring a field of doubles (n, h, w, 2) to a grid of `side`: known only where all cells beneath agree in kind."""
+    factor = field.shape[1] // side
+    if factor <= 1:
+        return field
+    blocks = field.unfold(1, factor, factor).unfold(2, factor, factor).flatten(4)  # (n, side, side, 2, cells)
+    copied = (blocks >= 0).all(-1)
+    alone = (blocks < 0).all(-1)
+    return torch.where(copied | alone, blocks.mean(-1), torch.nan)
 
 
 def feature_levels(features: GroundingFeatures) -> tuple[Tensor, ...]:

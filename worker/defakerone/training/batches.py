@@ -7,7 +7,7 @@ exactly what an unbroken one would have seen.
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from multiprocessing import get_context
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,88 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from worker.defakerone.config import DeFakerOneConfig
-from worker.defakerone.manifest import Entry
-from worker.defakerone.samples import load_sample
-from worker.defakerone.training.forgery.journey import resize_both, travel
-from worker.defakerone.training.forgery.photos import PhotoLibrary
 from worker.defakerone.training.forgery.synthesis import Sample
-from worker.defakerone.training.forgery.traces import TraceSample, draw_traces
+from worker.defakerone.training.forgery.traces import TraceSample
 from worker.defakerone.training.rows import Row, RowWriter, TileView, cut_tiles, pad_rows, show_few
 from worker.defakerone.training.settings import Stage
+from worker.defakerone.training.sources import Source
 from worker.defakerone.training.templates import load_templates
-from worker.defakerone.training.views import SquareView, square_view
-
-LONGEST = 900  # side to which a labelled picture is reduced before it travels, like the scenes of forgeries
-
-
-class Source(Protocol):
-    """Gives picture number `index`."""
-
-    def draw(self, index: int) -> Sample | TraceSample:
-        """Draw one sample."""
-        ...
-
-
-class TraceSource:
-    """Windows whose pixels' processing is known."""
-
-    def __init__(self, library: PhotoLibrary, seed: int, side: int) -> None:
-        """Keep the library; `side` is the window's."""
-        self.library, self.seed, self.side = library, seed, side
-
-    def draw(self, index: int) -> TraceSample:
-        """Draw window number `index`."""
-        return draw_traces(np.random.default_rng((self.seed, index)), self.library, self.side)
-
-
-class ManifestSource:
-    """Balanced domain sampling over a manifest: a domain, an operation within it, then an image (design: 11.2)."""
-
-    def __init__(self, entries: list[Entry], seed: int) -> None:
-        """Index the entries; raises ValueError where there are none."""
-        self.seed = seed
-        self.tree: dict[str, dict[str, list[Entry]]] = {}
-        for entry in entries:
-            self.tree.setdefault(entry.domain, {}).setdefault(entry.operation, []).append(entry)
-        if not entries:
-            raise ValueError("no entry to train on: the manifest has none in this split")
-
-    def draw(self, index: int) -> Sample:
-        """Draw entry number `index`; raises the ManifestError that names a file at fault."""
-        rng = np.random.default_rng((self.seed, index))
-        domain = _pick(rng, sorted(self.tree))
-        operation = _pick(rng, sorted(self.tree[domain]))
-        entries = self.tree[domain][operation]
-        loaded = load_sample(entries[int(rng.integers(len(entries)))])
-        pixels = np.asarray(loaded.image)
-        mask = np.zeros(pixels.shape[:2], np.uint8) if loaded.mask is None else loaded.mask * np.uint8(255)
-        entry = loaded.entry
-        known = not entry.is_fake or loaded.mask is not None
-        return Sample(pixels, mask, entry.is_fake, entry.domain, entry.operation, (entry.id,), masked=known)
-
-
-class MixedSource:
-    """Forgeries with a share of labelled pictures among them, which then travel the same platforms."""
-
-    def __init__(self, forgeries: Source, labelled: ManifestSource, share: float, seed: int) -> None:
-        """`share` of all pictures come from `labelled`: generated ones, say, that nothing here can synthesise."""
-        self.forgeries, self.labelled, self.share, self.seed = forgeries, labelled, share, seed
-
-    def draw(self, index: int) -> Sample | TraceSample:
-        """Draw picture number `index` from one of the two."""
-        rng = np.random.default_rng((self.seed, index, 3))
-        if rng.random() >= self.share:
-            return self.forgeries.draw(index)
-        sample = self.labelled.draw(index)
-        size = np.array(sample.mask.shape[::-1])
-        fitted = tuple(int(side) for side in np.maximum(64, size * min(1.0, LONGEST / size.max())))
-        pixels, mask, _ = resize_both(sample.pixels, sample.mask, (fitted[0], fitted[1]), cv2.INTER_AREA)
-        pixels, mask, _ = travel(rng, pixels, mask)
-        return replace(sample, pixels=pixels, mask=mask)
-
-
-def _pick(rng: np.random.Generator, names: list[str]) -> str:
-    return names[int(rng.integers(len(names)))]
+from worker.defakerone.training.views import CELL, SquareView, square_view
 
 
 @dataclass(frozen=True)
@@ -122,7 +47,7 @@ class Batch:
     squares: Tensor | None = None  # (n, S, S, 3)
     targets: Tensor | None = None  # (n, S/4, S/4)
     supervised: Tensor | None = None  # (n,)
-    pairs: Tensor | None = None  # (pairs, 5)
+    doubles: Tensor | None = None  # (n, S/8, S/8, 2)
     traces: Tensor | None = None  # (n, traces, S/4, S/4)
     tiles: Tensor | None = None  # (all tiles, s, s, 3)
     patches: Tensor | None = None  # (all tiles, grid, grid)
@@ -182,7 +107,8 @@ class Views(Dataset[list[Item]]):
         side = sample.mask.shape[0]
         if self.stage.branch == "mask":
             share = _reduce(sample.mask, side // 4)
-            square = SquareView(sample.pixels, share, np.zeros((0, 4), np.float32), supervised=True)
+            unknown = np.full((side // CELL, side // CELL, 2), np.nan, np.float32)
+            square = SquareView(sample.pixels, share, unknown, supervised=True)
             return Item(square, None, None, True, "nature", "trace", sample.strengths(share))
         share = _reduce(sample.mask, self.config.vision.grid)
         tiles = TileView(sample.pixels[None], share[None], fake=True)
@@ -226,8 +152,7 @@ class Collate:
         batch.squares = torch.from_numpy(np.stack([view.pixels for view in squares]))
         batch.targets = torch.from_numpy(np.stack([view.target for view in squares]))
         batch.supervised = torch.tensor([float(view.supervised) for view in squares])
-        owned = [np.column_stack([np.full(len(v.pairs), i, np.float32), v.pairs]) for i, v in enumerate(squares)]
-        batch.pairs = torch.from_numpy(np.concatenate(owned).astype(np.float32))
+        batch.doubles = torch.from_numpy(np.stack([view.doubles for view in squares]))
 
 
 class Counting(Sampler[list[int]]):

@@ -14,6 +14,10 @@ from worker.defakerone.model import Network
 
 CONSTANT_CHANNELS, CONSTANT = 2, 0.3
 """Channels that start constant: layer norm divides by a token's loudness, which only beside a constant stays known."""
+CYCLES = (1.0, 2.0)
+"""Waves across the picture that tell the mask branch where a token lies: a copy differs from itself by place alone."""
+SELF_SCORE = 8.0
+"""What a matching head's score of a token with itself starts at; between random tokens it starts around 0."""
 
 
 def cosine_filters(side: int, count: int, generator: torch.Generator, highest_first: bool) -> Tensor:
@@ -36,21 +40,23 @@ def cosine_filters(side: int, count: int, generator: torch.Generator, highest_fi
 
 
 @torch.no_grad()
-def start_high_pass(convolution: nn.Conv2d, pictures: Tensor, share: float = 0.7, seed: int = 0) -> None:
+def start_high_pass(
+    convolution: nn.Conv2d, pictures: Tensor, share: float = 0.7, seed: int = 0, silent: int = 0
+) -> None:
     """Start `share` of a convolution's filters as high-pass, the rest as broad ones, each with unit output.
 
-    `pictures` is a normalised batch (n, 3, h, w).
+    `pictures` is a normalised batch (n, 3, h, w); the last `silent` filters start at zero.
     """
     generator = torch.Generator().manual_seed(seed)
     constant = CONSTANT_CHANNELS
-    side, total = convolution.kernel_size[0], convolution.out_channels - constant
+    side, total = convolution.kernel_size[0], convolution.out_channels - constant - silent
     high = round(total * share)
     filters = [
         cosine_filters(side, high, generator, highest_first=True),
         cosine_filters(side, total - high, generator, highest_first=False),
     ]
-    convolution.weight[constant:].copy_(torch.cat(filters))
-    convolution.weight[:constant].zero_()
+    convolution.weight.zero_()
+    convolution.weight[constant : constant + total].copy_(torch.cat(filters))
     convolution.bias.zero_()  # type: ignore[union-attr]
     loudness = convolution(pictures).std((0, 2, 3)).clamp(min=1e-4)
     convolution.weight.div_(loudness[:, None, None, None])
@@ -58,12 +64,57 @@ def start_high_pass(convolution: nn.Conv2d, pictures: Tensor, share: float = 0.7
 
 
 @torch.no_grad()
+def start_positions(trunk: nn.Module) -> int:
+    """Start Hiera's positions as waves across the picture in its last channels; returns how many channels they take.
+
+    Within a window, positions start as weak waves in every other channel, so that neighbours can find each other.
+    """
+    across, window = trunk.pos_embed, trunk.pos_embed_window
+    assert isinstance(across, Tensor)  # noqa: S101 - Hiera's parameters
+    assert isinstance(window, Tensor)  # noqa: S101
+    waves = torch.cat([_waves(across.shape[-1], cycles) for cycles in CYCLES])
+    if len(waves) > across.shape[1] // 2:
+        return 0
+    across[0, -len(waves) :] = waves
+    mixture = torch.randn(across.shape[1] - len(waves), 4, generator=torch.Generator().manual_seed(1)) * 0.2
+    window[0, : -len(waves)] = torch.einsum("cw,whv->chv", mixture, _waves(window.shape[-1], 1.0))
+    return len(waves)
+
+
+def _waves(side: int, cycles: float) -> Tensor:
+    """Sine and cosine along each axis: (4, side, side)."""
+    angle = 2 * math.pi * cycles * (torch.arange(side) + 0.5) / side
+    rows = torch.stack([angle.sin(), angle.cos()])
+    return torch.cat([rows[:, None, :].expand(2, side, side), rows[:, :, None].expand(2, side, side)])
+
+
+@torch.no_grad()
+def start_matching(trunk: nn.Module) -> None:
+    """Let the first head of every global block start as a matcher: alike tokens look at each other.
+
+    Queries and keys start as the same orthonormal projection, so that a score starts as a likeness.
+    """
+    generator = torch.Generator().manual_seed(2)
+    for index in trunk.global_att_blocks:  # type: ignore[union-attr]
+        attention = trunk.blocks[index].attn  # type: ignore[index]
+        width = attention.qkv.in_features
+        dim, keys = width // attention.num_heads, attention.qkv.out_features // 3
+        basis = torch.linalg.qr(torch.randn(width, width, generator=generator))[0][:dim]
+        scaled = basis * math.sqrt(SELF_SCORE / math.sqrt(dim))  # a layer-normed token projects to length sqrt(dim)
+        for first in (0, keys):
+            attention.qkv.weight[first : first + dim] = scaled
+            attention.qkv.bias[first : first + dim] = 0
+
+
+@torch.no_grad()
 def start_forensic(network: Network, pictures: Tensor) -> None:
     """Prepare a random network for training from scratch: both branches' first filters and full layer scales."""
     embeddings, trunk = network.vision_tower.embeddings, network.grounding.image_encoder.trunk
-    for convolution in (embeddings.patch_embeddings.projection, trunk.patch_embed.proj):
+    silent = start_positions(trunk)
+    for convolution, without in ((embeddings.patch_embeddings.projection, 0), (trunk.patch_embed.proj, silent)):
         assert isinstance(convolution, nn.Conv2d)  # noqa: S101 - by construction of both branches
-        start_high_pass(convolution, pictures)
+        start_high_pass(convolution, pictures, silent=without)
+    start_matching(trunk)
     last = network.seg_projection[-1]
     assert isinstance(last, nn.Linear)  # noqa: S101 - Linear, ReLU, Linear
     nn.init.zeros_(last.weight)  # the mask branch learns under a constant prompt first: joining starts from just that

@@ -59,18 +59,43 @@ def multimask_loss(multimasks: Tensor, ious: Tensor, target: Tensor, weight: Ten
     return masks + 0.1 * iou
 
 
-def correspondence_loss(query_key: Tensor, heads: int, pairs: Tensor) -> Tensor:
-    """Teach one attention head to look from a copied place to where it came from.
+def correspondence_loss(query_key: Tensor, heads: int, field: Tensor, count: int = 96) -> Tensor:
+    """Teach one attention head to look from a copied place to its double, and from any other place at itself.
 
-    `query_key` (batch, h, w, 3 * dim) is a block's qkv projection; `pairs` (n, 5) holds batch index and two places
-    (x, y, x', y') in token coordinates. The loss is the cross-entropy of head 0's attention at the first place against
-    the token at the second.
+    `query_key` (batch, h, w, 3 * dim) is a block's qkv projection. `field` (batch, h, w, 2) holds the x and y, in
+    fractions of the picture, where each cell's content also lies; below 0 where it lies nowhere else, nan where nobody
+    knows. The loss is the cross-entropy of head 0's attention, at up to `count` cells of each kind and picture, against
+    the cells around the double (weighted bilinearly) or against the cell itself. The two kinds count alike.
     """
     batch, height, width, triple = query_key.shape
     split = query_key.reshape(batch, height * width, 3, heads, triple // 3 // heads).float()
-    which = pairs[:, 0].long()
-    start = pairs[:, 2].long().clamp(0, height - 1) * width + pairs[:, 1].long().clamp(0, width - 1)
-    goal = pairs[:, 4].long().clamp(0, height - 1) * width + pairs[:, 3].long().clamp(0, width - 1)
-    queries, keys = split[which, start, 0, 0], split[:, :, 1, 0]
-    scores = torch.einsum("nd,nkd->nk", queries, keys[which]) * queries.shape[-1] ** -0.5
-    return F.cross_entropy(scores, goal)
+    cells, goals = height * width, field.reshape(batch, height * width, 2)
+    copied = goals[..., 0] >= 0  # nan compares false
+    alone = goals[..., 0] < 0
+    losses = []
+    for kind in (copied, alone):
+        luck = torch.rand(batch, cells, device=field.device) + kind
+        chosen = luck.topk(min(count, cells), dim=1).indices
+        queries = split[:, :, 0, 0].gather(1, chosen[..., None].expand(-1, -1, split.shape[-1]))
+        scores = torch.einsum("nqd,nkd->nqk", queries, split[:, :, 1, 0]) * queries.shape[-1] ** -0.5
+        likely = scores.log_softmax(-1)
+        if kind is copied:
+            goal = goals.gather(1, chosen[..., None].expand(-1, -1, 2)).nan_to_num().clamp(0, 1)
+            index, share = bilinear_cells(goal, height, width)
+            cost = -(likely.gather(2, index) * share).sum(-1)
+        else:
+            cost = -likely.gather(2, chosen[..., None])[..., 0]
+        losses.append(weighted_mean(cost, kind.gather(1, chosen).float()))
+    return torch.stack(losses).mean()
+
+
+def bilinear_cells(places: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Find the four cells around places (..., 2), given in fractions: their flat indices and weights, (..., 4)."""
+    x = (places[..., 0] * width - 0.5).clamp(0, width - 1)
+    y = (places[..., 1] * height - 0.5).clamp(0, height - 1)
+    left, top = x.floor().clamp(max=width - 2), y.floor().clamp(max=height - 2)
+    right, low = x - left, y - top
+    corner = (top * width + left).long()
+    index = torch.stack([corner, corner + 1, corner + width, corner + width + 1], -1)
+    share = torch.stack([(1 - right) * (1 - low), right * (1 - low), (1 - right) * low, right * low], -1)
+    return index, share

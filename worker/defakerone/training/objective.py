@@ -18,7 +18,7 @@ from worker.defakerone.training.forgery.traces import TRACES
 from worker.defakerone.training.losses import IGNORED, multimask_loss
 from worker.defakerone.training.settings import Stage
 
-CORRESPONDENCE, OBJECT, DENSE, TRACE = 0.1, 0.3, 0.5, 3.0
+OBJECT, DENSE, TRACE = 0.3, 0.5, 3.0
 """Weights of the auxiliary terms among themselves; `lambda_auxiliary` scales them all."""
 
 
@@ -131,8 +131,8 @@ class Objective(nn.Module):
         assert batch.supervised is not None  # noqa: S101
         levels = feature_levels(features)
         terms["dense"] = DENSE * self.dense(levels, batch.targets, batch.supervised, self.stage.positive_weight)
-        if self.watch is not None and batch.pairs is not None and len(batch.pairs):
-            terms["correspondence"] = CORRESPONDENCE * self.watch.loss(batch.pairs)
+        if self.watch is not None and batch.doubles is not None and batch.traces is None and self.stage.correspondence:
+            terms["correspondence"] = self.stage.correspondence * self.watch.loss(batch.doubles)
         if batch.traces is not None:
             reads = [head(level.float()) for head, level in zip(self.trace, levels, strict=True)]
             errors = [F.mse_loss(read, _pooled(batch.traces, read)) for read in reads]

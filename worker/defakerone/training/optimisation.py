@@ -5,7 +5,7 @@ away. The validated and saved weights are an exponential average of the float32 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -71,16 +71,27 @@ class MasterWeights:
         for name, parameter in live.items():
             if name.startswith("network."):
                 parameter.data = parameter.data.to(precision)
-        self.optimizer = torch.optim.AdamW(self._groups(), betas=stage.betas)
+        self.optimizers = list(self._optimizers())
         self.steps = 0
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _optimizers(self) -> Iterator[torch.optim.Optimizer]:
+        turned = {
+            name for name, m in self.masters.items() if self.stage.optimizer == "muon" and is_hidden_matrix(name, m)
+        }
+        plain = {name: master for name, master in self.masters.items() if name not in turned}
+        yield torch.optim.AdamW(self._groups(plain), betas=self.stage.betas)
+        if turned:
+            matrices = {name: self.masters[name] for name in turned}
+            # Steps are scaled to AdamW's usual length, so that one rate serves both.
+            yield torch.optim.Muon(self._groups(matrices), momentum=0.95, adjust_lr_fn="match_rms_adamw")
+
+    def _groups(self, masters: dict[str, Tensor]) -> list[dict[str, Any]]:
         groups = []
         for language in (False, True):
             for decayed in (False, True):
                 chosen = [
                     master
-                    for name, master in self.masters.items()
+                    for name, master in masters.items()
                     if name.startswith("network.language_model") == language and (master.ndim > 1) == decayed
                 ]
                 peak = self.stage.language_rate if language and self.stage.language_rate else self.stage.rate
@@ -94,10 +105,11 @@ class MasterWeights:
             self.masters[name].grad = None if parameter.grad is None else parameter.grad.float()
             parameter.grad = None
         length = float(nn.utils.clip_grad_norm_(self.masters.values(), self.stage.clip))
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * rate_at(self.stage, self.steps, elapsed)
-        if math.isfinite(length):
-            self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate_at(self.stage, self.steps, elapsed)
+            if math.isfinite(length):
+                optimizer.step()
         self.steps += 1
         self._average()
         self.publish(self.masters)
@@ -118,7 +130,7 @@ class MasterWeights:
         return {
             "masters": {name: master.detach() for name, master in self.masters.items()},
             "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "steps": self.steps,
         }
 
@@ -128,9 +140,20 @@ class MasterWeights:
         for name, master in self.masters.items():
             master.copy_(state["masters"][name])
             self.average[name].copy_(state["average"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.steps = state["steps"]
         self.publish(self.masters)
+
+
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix between hidden states, which Muon (Jordan et al. 2024) turns as a whole.
+
+    Embeddings, first filters and read-outs are not: their rows stand for things of their own.
+    """
+    if not name.startswith("network.") or parameter.ndim != 2 or min(parameter.shape) < 16:
+        return False
+    return any(part in name for part in (".blocks.", ".layers.", ".layer.", "connector."))
 
 
 def count(parameters: Iterable[Tensor]) -> int:

@@ -40,6 +40,8 @@ class Stage:
     batch: int = 2
     accumulate: int = 1
     views: int = 1  # rows drawn from one synthesised picture, to spread its cost
+    repeat: int = 1  # how often a synthesised picture comes back, among others, in another view
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for the matrices between hidden states, AdamW for the rest
     rate: float = 1e-5
     language_rate: float | None = None
     warmup: float = 0.05  # share of the steps
@@ -49,7 +51,9 @@ class Stage:
     lambda_text: float = 1.0
     lambda_seg: float = 1.0
     lambda_auxiliary: float = 0.0  # dense heads, correspondences and traces: for training from scratch only
+    correspondence: float = 0.1  # weight, within lambda_auxiliary, of finding where a copied place came from
     positive_weight: float = 1.0
+    recipe: Recipe | None = None  # what to forge, where it is not the run's recipe
     lora_rank: int = 0
     lora_alpha: float = 16.0
     lora_dropout: float = 0.05
@@ -67,8 +71,8 @@ class Stage:
             raise SettingsError(f"stage {self.name!r}: parts {sorted(unknown)} are unknown; there are {PARTS}")
         if self.batch % self.views:
             raise SettingsError(f"stage {self.name!r}: batch {self.batch} is no multiple of views {self.views}")
-        if min(self.steps, self.batch, self.accumulate, self.views) < 1:
-            raise SettingsError(f"stage {self.name!r}: steps, batch, accumulate and views must be at least 1")
+        if min(self.steps, self.batch, self.accumulate, self.views, self.repeat) < 1:
+            raise SettingsError(f"stage {self.name!r}: steps, batch, accumulate, views and repeat must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +126,9 @@ def read_run(config: str, overrides: Mapping[str, Any] | None = None) -> Run:
         raise SettingsError(f"{config}: neither a .toml file nor one of {', '.join(bundled_runs())}") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{config}: no TOML ({error})") from error
-    stages = tuple(_build(Stage, row, "stage") for row in data.pop("stage", []))
-    recipe = _build(Recipe, _recipe_row(data.pop("recipe", {})), "recipe")
+    recipe_row = data.pop("recipe", {})
+    recipe = _build(Recipe, _recipe_row(recipe_row), "recipe")
+    stages = tuple(_stage(row, recipe_row) for row in data.pop("stage", []))
     top = {**data, **{key: value for key, value in (overrides or {}).items() if value is not None}}
     paths = {"start", "tokenizer", "photos", "manifest", "labelled", "cache"}
     typed = {key: Path(value) if key in paths else value for key, value in top.items()}
@@ -147,6 +152,14 @@ def bundled_runs() -> list[str]:
     return sorted(item.name.removesuffix(".toml") for item in (files(__package__) / "configs").iterdir())
 
 
+def _stage(row: dict[str, Any], run_recipe: dict[str, Any]) -> Stage:
+    """Build a stage; the keys of its own recipe replace the run's."""
+    own = row.pop("recipe", None)
+    recipe = _build(Recipe, _recipe_row({**run_recipe, **own}), "stage.recipe") if own else None
+    stage: Stage = _build(Stage, {**row, "recipe": recipe}, "stage")
+    return stage
+
+
 def _recipe_row(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "domains": tuple(row["domains"].items())} if "domains" in row else row
 
@@ -159,3 +172,10 @@ def _build(kind: type[Any], row: Mapping[str, Any], where: str) -> Any:
         return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
     except TypeError as error:
         raise SettingsError(f"{where}: {error}") from error
+
+
+def given(path: Path | None) -> Path:
+    """Return a path that a stage needs."""
+    if path is None:
+        raise SettingsError("a path that this stage needs is not given")
+    return path

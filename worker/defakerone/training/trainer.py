@@ -6,9 +6,8 @@ replaced whole: a kill or a full disk leaves the last complete state.
 """
 
 import json
-import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,22 +20,11 @@ from torch import Tensor
 
 from worker.defakerone.config import PRESETS, DeFakerOneConfig
 from worker.defakerone.detector import DeFakerOne
-from worker.defakerone.manifest import Entry, read_manifest
 from worker.defakerone.preprocessing import normalise
-from worker.defakerone.samples import check_files
-from worker.defakerone.training.batches import (
-    Batch,
-    Collate,
-    ManifestSource,
-    MixedSource,
-    Source,
-    TraceSource,
-    Views,
-    batches,
-)
+from worker.defakerone.training.batches import Batch, Collate, Views, batches
 from worker.defakerone.training.calibrate import calibrated
 from worker.defakerone.training.forgery.corpus import default_cache
-from worker.defakerone.training.forgery.photos import PhotoLibrary, split_of, stable_order
+from worker.defakerone.training.forgery.photos import PhotoLibrary
 from worker.defakerone.training.forgery.synthesis import Synthesizer
 from worker.defakerone.training.initialisation import start_forensic
 from worker.defakerone.training.lora import merge_adapters
@@ -44,7 +32,9 @@ from worker.defakerone.training.objective import Objective, Result
 from worker.defakerone.training.optimisation import MasterWeights, choose_parameters, count
 from worker.defakerone.training.progress import append_event, draw_curves
 from worker.defakerone.training.rows import RowWriter
-from worker.defakerone.training.settings import Run, SettingsError, Stage
+from worker.defakerone.training.settings import Run, SettingsError, Stage, given
+from worker.defakerone.training.sources import Source, TraceSource, open_source
+from worker.defakerone.training.state import Position, TrainingError, write_whole
 from worker.defakerone.training.validation import validate
 
 log = structlog.get_logger()
@@ -53,22 +43,6 @@ LOG_EVERY = 25
 TOKENIZER = Path(str(files("worker.defakerone"))) / "weights"  # the bundled checkpoint's own vocabulary
 PIECE_BYTES = 15_000_000
 """Largest file of a checkpoint: what the repository takes in one file, with room to spare."""
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on; the message names the file or the number at fault."""
-
-
-@dataclass
-class Position:
-    """Where a run stands."""
-
-    stage: int = 0
-    step: int = 0
-    pictures: int = 0
-    best: float = -1.0
-    stale: int = 0
-    seconds: float = 0.0  # spent in the stage, over all calls: for stages that end by the clock
 
 
 class Trainer:
@@ -105,7 +79,7 @@ class Trainer:
 
     def _calibrate(self) -> None:
         """Fit calibration and guard on held-back forgeries that neither training nor early stopping has seen."""
-        library = PhotoLibrary(_given(self.run.photos), "validation", self.run.cache or default_cache())
+        library = PhotoLibrary(given(self.run.photos), "validation", self.run.cache or default_cache())
         pictures = Synthesizer(library, CALIBRATION_SEED, self.run.recipe)
         samples = (pictures.draw(number) for number in range(self.run.calibration_pictures))
         model = DeFakerOne.from_pretrained(self.folder / "checkpoint", self.device)
@@ -198,37 +172,15 @@ class Trainer:
         return batches(views, collate, start, self.run.workers, rank, ranks, stop)
 
     def _source(self, stage: Stage, split: str, seed: int) -> Source:
-        key = (stage.source, split, seed)
+        key = (stage.name, split, seed)
         if key not in self.sources:
-            self.sources[key] = self._open_source(stage, split, seed)
+            self.sources[key] = open_source(self.run, self.model.config, stage, split, seed)
         return self.sources[key]
-
-    def _open_source(self, stage: Stage, split: str, seed: int) -> Source:
-        if stage.source == "manifest":
-            entries = [e for e in read_manifest(_given(self.run.manifest)) if split_of(e) == split]
-            if split == "train":
-                entries = _limited(
-                    [e for e in entries if not self.run.domains or e.domain in self.run.domains], self.run
-                )
-            check_files(entries)
-            return ManifestSource(entries, seed)
-        limit = self.run.limit if split == "train" else 0
-        library = PhotoLibrary(_given(self.run.photos), split, self.run.cache or default_cache(), limit=limit)
-        if stage.source == "traces":
-            tile = self.model.config.vision.image_size
-            side = (stage.square or self.model.config.grounding.image_size) if stage.branch == "mask" else tile
-            return TraceSource(library, seed, side)
-        forgeries = Synthesizer(library, seed, self.run.recipe)
-        if split != "train" or self.run.labelled is None:
-            return forgeries
-        labelled = [entry for entry in read_manifest(self.run.labelled) if split_of(entry) == split]
-        check_files(labelled)
-        return MixedSource(forgeries, ManifestSource(labelled, seed), self.run.labelled_share, seed)
 
     def _start_filters(self, stage: Stage, resumed: dict[str, Any] | None) -> None:
         if not self.run.high_pass_start or self.position.stage or self.position.step or resumed is not None:
             return
-        library = PhotoLibrary(_given(self.run.photos), "train", self.run.cache or default_cache())
+        library = PhotoLibrary(given(self.run.photos), "train", self.run.cache or default_cache())
         windows = TraceSource(library, self.run.seed, self.model.config.vision.image_size)
         pictures = normalise(torch.stack([torch.from_numpy(windows.draw(number).pixels) for number in range(16)]))
         start_forensic(self.model.network, pictures)
@@ -317,24 +269,3 @@ def build_model(run: Run) -> DeFakerOne:
 
 def _tiled(config: DeFakerOneConfig, run: Run) -> DeFakerOneConfig:
     return config if run.max_tiles is None else replace(config, max_tiles=run.max_tiles)
-
-
-def _limited(entries: list[Entry], run: Run) -> list[Entry]:
-    return sorted(entries, key=lambda entry: stable_order(entry.id))[: run.limit or None]
-
-
-def write_whole(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the target and move into place; raises TrainingError and leaves the old file where it cannot."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(state, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        partial.unlink(missing_ok=True)
-        raise TrainingError(f"{path}: cannot be written ({error}); the state before it is untouched") from error
-
-
-def _given(path: Path | None) -> Path:
-    if path is None:
-        raise SettingsError("a path that this stage needs is not given")
-    return path

@@ -16,7 +16,7 @@ from worker.defakerone.training.forgery.journey import Mask
 from worker.defakerone.training.forgery.photos import Pixels
 from worker.defakerone.training.forgery.synthesis import Sample
 
-PAIRS = 24
+CELL = 8  # pixels of a view to one cell of its field of doubles: the stride of the finest global attention
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SquareView:
 
     pixels: Pixels  # (side, side, 3)
     target: npt.NDArray[Any]  # (side / 4, side / 4), share of each cell that is marked
-    pairs: npt.NDArray[Any]  # (n, 4): a copied place and its source, x y x' y' as fractions of the view
+    doubles: npt.NDArray[Any]  # (side / 8, side / 8, 2): where each cell's content also lies, see `find_doubles`
     supervised: bool  # whether the mask says anything about pixels: not for pictures that are generated as a whole
 
 
@@ -38,18 +38,41 @@ def squeeze(pixels: Pixels, mask: Mask, side: int) -> tuple[Pixels, Mask]:
     )
 
 
-def copied_pairs(rng: np.random.Generator, sample: Sample, count: int = PAIRS) -> npt.NDArray[Any]:
-    """Draw places inside the mask with the places they were copied from, both ways, as fractions of the picture."""
-    if len(sample.sources) != 1 or not sample.mask.any():  # with several copies a place does not tell which one it is
-        return np.zeros((0, 4), np.float32)
+def find_doubles(sample: Sample, cells: int) -> npt.NDArray[Any]:
+    """Say for each cell of a grid over the picture where its content also lies: x and y as fractions of the picture.
+
+    Both ways: from the copy to its source and back. -1 where it lies nowhere else, nan where that is not known: at
+    borders, where the double was covered, and for pictures with several copies.
+    """
+    nowhere = np.full((cells, cells, 2), -1.0, np.float32)
+    if not sample.sources:
+        return nowhere
     height, width = sample.mask.shape
-    marked = np.argwhere(sample.mask > 0)
-    places = marked[rng.integers(len(marked), size=count)][:, ::-1] + 0.5
-    homogeneous = np.concatenate([places, np.ones((count, 1))], axis=1)
-    origin = (homogeneous @ sample.sources[0].T)[:, :2]
-    pairs = np.concatenate([places, origin], axis=1) / np.array([width, height, width, height])
-    pairs = pairs[((pairs > 0) & (pairs < 1)).all(1)]
-    return np.concatenate([pairs, pairs[:, [2, 3, 0, 1]]]).astype(np.float32)
+    share = cv2.resize(sample.mask, (cells, cells), interpolation=cv2.INTER_AREA) / 255
+    if len(sample.sources) > 1:
+        return np.full_like(nowhere, np.nan)
+    centre = (np.indices((cells, cells))[::-1].transpose(1, 2, 0) + 0.5) / cells * (width, height)
+    origin, copy = (_moved(centre, matrix) for matrix in (sample.sources[0], np.linalg.inv(sample.sources[0])))
+    covered, was_copied = _marked(sample.mask, origin), _marked(sample.mask, copy)
+    field = np.where(was_copied[..., None], copy, nowhere * (width, height))
+    field = np.where((share > 0.02)[..., None], np.nan, field)
+    field = np.where(((share > 0.9) & ~covered & _inside(origin, width, height))[..., None], origin, field)
+    return np.asarray(field / (width, height), np.float32)
+
+
+def _moved(places: npt.NDArray[Any], matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.asarray(places @ matrix[:2, :2].T + matrix[:2, 2])
+
+
+def _inside(places: npt.NDArray[Any], width: int, height: int) -> npt.NDArray[Any]:
+    return np.asarray(((places >= 0) & (places < (width, height))).all(-1))
+
+
+def _marked(mask: Mask, places: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Whether the mask is set at places; outside the picture it is not."""
+    height, width = mask.shape
+    column, row = (np.clip(places[..., axis], 0, limit - 1).astype(int) for axis, limit in ((0, width), (1, height)))
+    return np.asarray((mask[row, column] > 127) & _inside(places, width, height))
 
 
 def _window(rng: np.random.Generator, mask: Mask, side: int) -> tuple[int, int]:
@@ -71,16 +94,33 @@ def square_view(
     Masks teach documents and natural pictures only, as in the paper: not pictures that are generated as a whole.
     """
     supervised = sample.masked and sample.operation != "whole-resynthesis"
-    pairs = copied_pairs(rng, sample)
+    doubles = find_doubles(sample, side // CELL)
     if side < full and not sample.sources and rng.random() < crop:
         pixels, mask = squeeze(sample.pixels, sample.mask, full)
         left, top = _window(rng, mask, side)
         pixels, mask = pixels[top : top + side, left : left + side], mask[top : top + side, left : left + side]
     else:
         pixels, mask = squeeze(sample.pixels, sample.mask, side)
-    if mirror and rng.random() < 0.5:
-        pixels, mask, pairs = pixels[:, ::-1], mask[:, ::-1], np.abs(pairs - np.array([1, 0, 1, 0], np.float32))
+    if mirror:
+        pixels, mask, doubles = turn(rng, pixels, mask, doubles, upright=sample.domain == "document")
     quarter = cv2.resize(np.ascontiguousarray(mask), (side // 4, side // 4), interpolation=cv2.INTER_AREA)
     return SquareView(
-        np.ascontiguousarray(pixels), quarter.astype(np.float32) / 255, pairs.astype(np.float32), supervised
+        np.ascontiguousarray(pixels), quarter.astype(np.float32) / 255, np.ascontiguousarray(doubles), supervised
     )
+
+
+def turn(
+    rng: np.random.Generator, pixels: Pixels, mask: Mask, doubles: npt.NDArray[Any], *, upright: bool
+) -> tuple[Pixels, Mask, npt.NDArray[Any]]:
+    """Mirror a square view at random; unless it must stay `upright`, also top to bottom and along its diagonal."""
+    alone = doubles < 0  # nan stays nan, and what lies nowhere stays at -1
+    if rng.random() < 0.5:
+        pixels, mask, alone = pixels[:, ::-1], mask[:, ::-1], alone[:, ::-1]
+        doubles = np.abs(doubles[:, ::-1] - np.array([1, 0], np.float32))
+    if not upright and rng.random() < 0.5:
+        pixels, mask, alone = pixels[::-1], mask[::-1], alone[::-1]
+        doubles = np.abs(doubles[::-1] - np.array([0, 1], np.float32))
+    if not upright and rng.random() < 0.5:
+        pixels, mask, alone = pixels.swapaxes(0, 1), mask.T, alone.swapaxes(0, 1)
+        doubles = doubles.swapaxes(0, 1)[..., ::-1]
+    return pixels, mask, np.where(alone, np.float32(-1), doubles).astype(np.float32)
