@@ -188,4 +188,5 @@ def batches(
         num_workers=workers,
         multiprocessing_context=context,
         prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # opening a stream must not move the dice that dropout and sampling throw
     )
