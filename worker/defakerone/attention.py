@@ -73,7 +73,7 @@ class BlockAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute each block's weights again and pass the gradient through softmax and both products."""
         query, key, value, out = ctx.saved_tensors
         scale = query.shape[-1] ** -0.5

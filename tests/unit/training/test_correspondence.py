@@ -1,6 +1,9 @@
 """Copies as correspondences: where a cell's double lies, through mirrors and grids, and what finding it costs."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch.nn import functional as F
@@ -10,6 +13,7 @@ from worker.defakerone.config import DEFAKERONE_SMALL
 from worker.defakerone.grounding import build_grounding
 from worker.defakerone.training.auxiliary import coarser
 from worker.defakerone.training.forgery.operations import copy_move
+from worker.defakerone.training.forgery.photos import Pixels
 from worker.defakerone.training.forgery.synthesis import Sample
 from worker.defakerone.training.initialisation import start_matching, start_positions
 from worker.defakerone.training.losses import bilinear_cells, correspondence_loss
@@ -28,9 +32,9 @@ def _copied(number: int) -> Sample:
     return Sample(edit.pixels, edit.mask, True, "nature", "copy-move", ("p",), edit.sources)
 
 
-def _likeness(pixels: object, doubles: object) -> tuple[float, float]:
+def _likeness(pixels: Pixels, doubles: npt.NDArray[Any]) -> tuple[float, float]:
     """Mean difference between what cells show and what their doubles show; and the same for doubles moved away."""
-    picture = torch.from_numpy(np.ascontiguousarray(pixels)).float().permute(2, 0, 1)[None]  # type: ignore[arg-type]
+    picture = torch.from_numpy(np.ascontiguousarray(pixels)).float().permute(2, 0, 1)[None]
     smooth = F.avg_pool2d(picture, 5, 1, 2)[0]
     field = torch.from_numpy(np.array(doubles))
     rows, columns = torch.nonzero(field[..., 0] >= 0, as_tuple=True)
@@ -104,26 +108,32 @@ def test_the_four_cells_around_a_place_average_to_it() -> None:
     assert torch.allclose((centres * share[..., None]).sum(1), places, atol=1e-6)
 
 
-class _Numbers:
-    """A source that returns the number it is asked for, and counts how often."""
+class _Numbered:
+    """A source whose pictures are called by their number; it counts how many it has drawn."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.drawn = 0
 
-    def draw(self, index: int) -> int:
-        self.asked += 1
-        return index
+    def draw(self, index: int) -> Sample:
+        self.drawn += 1
+        return Sample(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), False, "nature", "none", (str(index),))
 
 
 def test_pictures_come_back_among_others_and_a_later_start_sees_the_same() -> None:
-    numbers = _Numbers()
-    source = RepeatedSource(numbers, times=3, stretch=10)  # type: ignore[arg-type]
-    seen = [source.draw(index) for index in range(60)]
-    assert numbers.asked == 20
-    assert sorted(seen[:30]) == sorted(list(range(10)) * 3)  # type: ignore[type-var]
-    assert seen[:3] != [0, 0, 0]
-    later = RepeatedSource(_Numbers(), times=3, stretch=10)  # type: ignore[arg-type]
-    assert [later.draw(index) for index in range(17, 60)] == seen[17:]
+    numbered = _Numbered()
+    source = RepeatedSource(numbered, times=3, stretch=10)
+    seen = [_number(source, index) for index in range(60)]
+    assert numbered.drawn == 20
+    assert sorted(seen[:30]) == sorted(list(range(10)) * 3)
+    assert len(set(seen[:5])) > 1
+    later = RepeatedSource(_Numbered(), times=3, stretch=10)
+    assert [_number(later, index) for index in range(17, 60)] == seen[17:]
+
+
+def _number(source: RepeatedSource, index: int) -> int:
+    sample = source.draw(index)
+    assert isinstance(sample, Sample)
+    return int(sample.photo_ids[0])
 
 
 @pytest.mark.parametrize("keys", [64, 1200])

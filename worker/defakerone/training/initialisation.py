@@ -8,6 +8,7 @@ starts equally loud.
 import math
 
 import torch
+from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
 
 from worker.defakerone.model import Network
@@ -64,14 +65,12 @@ def start_high_pass(
 
 
 @torch.no_grad()
-def start_positions(trunk: nn.Module) -> int:
+def start_positions(trunk: Hiera) -> int:
     """Start Hiera's positions as waves across the picture in its last channels; returns how many channels they take.
 
     Within a window, positions start as weak waves in every other channel, so that neighbours can find each other.
     """
     across, window = trunk.pos_embed, trunk.pos_embed_window
-    assert isinstance(across, Tensor)  # noqa: S101 - Hiera's parameters
-    assert isinstance(window, Tensor)  # noqa: S101
     waves = torch.cat([_waves(across.shape[-1], cycles) for cycles in CYCLES])
     if len(waves) > across.shape[1] // 2:
         return 0
@@ -89,14 +88,14 @@ def _waves(side: int, cycles: float) -> Tensor:
 
 
 @torch.no_grad()
-def start_matching(trunk: nn.Module) -> None:
+def start_matching(trunk: Hiera) -> None:
     """Let the first head of every global block start as a matcher: alike tokens look at each other.
 
     Queries and keys start as the same orthonormal projection, so that a score starts as a likeness.
     """
     generator = torch.Generator().manual_seed(2)
-    for index in trunk.global_att_blocks:  # type: ignore[union-attr]
-        attention = trunk.blocks[index].attn  # type: ignore[index]
+    for index in trunk.global_att_blocks:
+        attention = trunk.blocks[index].attn
         width = attention.qkv.in_features
         dim, keys = width // attention.num_heads, attention.qkv.out_features // 3
         basis = torch.linalg.qr(torch.randn(width, width, generator=generator))[0][:dim]
