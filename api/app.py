@@ -32,6 +32,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # to an address made of the Host header, which is whatever the client says
     )
     app.state.services = Services.open(settings)
     app.state.readiness = Readiness()
