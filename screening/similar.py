@@ -17,7 +17,7 @@ NEAR = 31
 GOOD_QUALITY = 50  # below, an image has too little structure for its hash to mean anything
 BITS, PIECES = 256, 16
 BYTES = BITS // 8
-# As pdqhash names them, in its order.
+# In the order in which the reference implementation of PDQ gives them.
 TRANSFORMS = (
     "same", "rotated_90", "rotated_180", "rotated_270",
     "flipped", "mirrored", "rotated_90_flipped", "rotated_270_flipped",

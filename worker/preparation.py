@@ -9,17 +9,15 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import pdqhash
 import structlog
 from PIL import Image as PillowImage
 
 from screening.blobs import BlobStore
 from screening.errors import BlobNotFoundError, BlobStoreError, Failure, FailureCode
 from screening.jobs import Claim
-from worker import metrics, milestones
+from worker import metrics, milestones, pdq
 from worker.decoding.pool import Decoded, DecoderClosedError, DecodeRefusedError, DecoderPool, DecoderStartError
 from worker.defakerone import DeFakerOne
 from worker.defakerone.errors import ImageError
@@ -33,7 +31,6 @@ logger = structlog.get_logger(__name__)
 Pixels = npt.NDArray[np.uint8]
 
 # PDQ's authors reduce larger images first; hashing 10 MP as they are takes over a second and moves 14 of 256 bits.
-PDQ_SIDE = 512
 
 
 @dataclass(slots=True)
@@ -134,7 +131,5 @@ def image_columns(decoded: Decoded) -> dict[str, Any]:
 
 def pdq_columns(pixels: Pixels) -> dict[str, Any]:
     """The PDQ hash of an upright picture (height, width, 3), 32 bytes, its quality 0..100, and its dihedral hashes."""
-    small = cv2.resize(pixels, (PDQ_SIDE, PDQ_SIDE), interpolation=cv2.INTER_AREA)
-    hashes, quality = pdqhash.compute_dihedral(small)
-    upright, *turned = (np.packbits(bits).tobytes() for bits in hashes)
-    return {"pdq_hash": upright, "pdq_quality": int(quality), "pdq_dihedral": b"".join(turned)}
+    (upright, *turned), quality = pdq.dihedral(pixels)
+    return {"pdq_hash": upright, "pdq_quality": quality, "pdq_dihedral": b"".join(turned)}

@@ -5,11 +5,11 @@ import random
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pdqhash
 import pytest
 
 from screening.ids import uuid7
 from screening.similar import BYTES, NEAR, TRANSFORMS, HashIndex, Likeness, queries
+from worker import pdq
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -74,10 +74,9 @@ def test_turned_and_mirrored_copies_are_found_and_named(rng: random.Random) -> N
     }  # fmt: skip
     likeness, names = Likeness(), {}
     for name, copy in copies.items():
-        bits, _ = pdqhash.compute(np.ascontiguousarray(copy))
         names[uuid7()] = name
-        likeness.add([(list(names)[-1], np.packbits(bits).tobytes())])
-    upright, *rest = (np.packbits(bits).tobytes() for bits in pdqhash.compute_dihedral(picture)[0])
+        likeness.add([(list(names)[-1], pdq.dihedral(copy)[0][0])])
+    upright, *rest = pdq.dihedral(picture)[0]
     found = {names[n.screening_id]: n.transform for n in likeness.near(queries(upright, b"".join(rest)))}
     assert set(found) == set(copies)
     assert found["rotated_180"] == "rotated_180"

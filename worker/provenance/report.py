@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import pdqhash
 
+from worker import pdq
 from worker.decoding.pool import DecodeRefusedError, DecoderPool
 from worker.provenance import credentials, exif, jpeg
 
@@ -14,7 +13,6 @@ Pixels = npt.NDArray[np.uint8]
 
 # Two renderings of one picture, small and differently cropped, lie below; two pictures around 128 of 256.
 MISMATCH = 90
-SIDE = 512
 
 
 def examine(data: bytes, format: str, pixels: Pixels, decoders: DecoderPool) -> dict[str, Any]:
@@ -61,8 +59,5 @@ def _like(small: Pixels, pixels: Pixels) -> Pixels:
 
 
 def _distance(first: Pixels, second: Pixels) -> int:
-    hashes = [
-        pdqhash.compute(cv2.resize(np.ascontiguousarray(i), (SIDE, SIDE), interpolation=cv2.INTER_AREA))[0]
-        for i in (first, second)
-    ]
-    return int(np.count_nonzero(hashes[0] != hashes[1]))
+    hashes = [pdq.dihedral(pixels)[0][0] for pixels in (first, second)]
+    return pdq.distance(*hashes)
