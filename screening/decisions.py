@@ -95,7 +95,7 @@ def _write(session: Session, actor: Actor, review: Review, choice: Choice, **val
         reason=choice.reason,
         note=choice.note,
         mask_feedback=choice.mask_feedback,
-        **{"seconds": _seconds_held(session, review), **values},
+        **{"seconds": _seconds_spent(session, actor, review), **values},
     )
     session.add(decision)
     session.flush()
@@ -111,10 +111,13 @@ def _check_reason(policy: Document, choice: Choice) -> None:
     raise UnknownReasonError(f"The policy lists no reason {choice.reason!r} for the verdict {choice.verdict}.")
 
 
-def _seconds_held(session: Session, review: Review) -> float:
+def _seconds_spent(session: Session, actor: Actor, review: Review) -> float:
+    """From the claim, or from the actor's last decision where the review, fetched ahead, waited behind another."""
     if review.claimed_at is None:
         return 0.0
-    return float(session.scalar(select(func.extract("epoch", assay_now() - review.claimed_at))) or 0.0)
+    last = select(func.max(Decision.created_at)).where(Decision.actor_id == actor.id).scalar_subquery()
+    began = func.greatest(review.claimed_at, last)  # NULLs do not count
+    return float(session.scalar(select(func.extract("epoch", assay_now() - began))) or 0.0)
 
 
 def undo(session: Session, actor: Actor, review_id: UUID) -> Review:

@@ -14,6 +14,7 @@ _SCRUB = (
     "DELETE FROM images WHERE screening_id = :id",
     "DELETE FROM provenances WHERE screening_id = :id",
     "UPDATE submissions SET metadata = '{}', source = NULL, filename = NULL WHERE screening_id = :id",
+    "DELETE FROM provenances WHERE screening_id = :id",
     "UPDATE findings SET regions = '[]' WHERE screening_id = :id",
     "UPDATE feedback SET note = NULL WHERE screening_id = :id",
     """UPDATE events

@@ -32,6 +32,7 @@ SELECT r.id, r.queue, r.verdict, r.golden_truth, f.outcome, f.guard, coalesce(f.
 """)
 DECISIONS = text("""
 SELECT d.review_id, d.alias, d.stage, d.verdict, d.seconds, d.reverses IS NOT NULL AS reversal,
+       d.bulk_id IS NOT NULL AS bulk,
        coalesce(e.seconds, 0) AS exposure
   FROM decisions d LEFT JOIN exposures e ON e.review_id = d.review_id AND e.actor_id = d.actor_id
  WHERE d.review_id = ANY(:reviews) AND d.settled_at IS NOT NULL
@@ -108,11 +109,14 @@ def _people(reviews: Rows, decisions: Rows) -> dict[str, Any]:
 
 def _pace(asked: Rows, decisions: Rows) -> dict[str, Any]:
     made = [row for row in decisions if not row.reversal]
+    single = [
+        float(row.seconds) for row in made if not row.bulk
+    ]  # look-alikes decided as one took no time of their own
     by_alias: dict[str, list[float]] = defaultdict(list)
     for row in made:
         by_alias[row.alias].append(float(row.exposure))
     return {
-        "seconds_to_decision": statistics.middle([float(row.seconds) for row in made]).to_json(),
+        "seconds_to_decision": statistics.middle(single).to_json(),
         "hours_to_decision": statistics.middle([float(row.hours) for row in asked]).to_json(),
         "exposure_seconds_per_decision": statistics.average([float(row.exposure) for row in made]).to_json(),
         "exposure_by_reviewer": [

@@ -38,6 +38,12 @@ class LeaseLostError(ConflictError):
     code = "lease_lost"
 
 
+class WithdrawnError(ConflictError):
+    """The platform erased the image; there is nothing left to decide."""
+
+    code = "withdrawn"
+
+
 class NotClaimableError(ConflictError):
     """Somebody else holds the review, or it is no longer open."""
 
@@ -152,6 +158,7 @@ def claim_this(session: Session, actor: Actor, review_id: UUID) -> Review:
     review = locked(session, actor, review_id)
     if review.state == ReviewState.CLAIMED and review.claimed_by == actor.id:
         return review
+    _check_kept(review)
     lead = actor.grants[review.platform_id].role.includes(Role.LEAD)
     if review.state != ReviewState.PENDING or (review.lead_only and not lead) or _decided_by(session, actor, review):
         raise NotClaimableError("This review is with somebody else, or is not open to you.")
@@ -178,9 +185,18 @@ def _decided_by(session: Session, actor: Actor, review: Review) -> bool:
     return session.scalar(mine.limit(1)) is not None
 
 
+def _check_kept(review: Review) -> None:
+    if review.state == ReviewState.WITHDRAWN:
+        raise WithdrawnError("The platform erased this image, and with it the review. Go on with the next one.")
+
+
 def held(session: Session, actor: Actor, review_id: UUID, lease_token: str) -> Review:
-    """A review that is under the actor's lease at this moment, locked. Raises LeaseLostError otherwise."""
+    """A review that is under the actor's lease at this moment, locked. Raises LeaseLostError otherwise.
+
+    Raises WithdrawnError where the image was erased meanwhile, so that whoever held it learns why it is gone.
+    """
     review = locked(session, actor, review_id)
+    _check_kept(review)
     now = session.scalar(select(assay_now()))
     mine = review.state == ReviewState.CLAIMED and review.claimed_by == actor.id and token(review) == lease_token
     if not mine or review.lease_until is None or now is None or review.lease_until <= now:

@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     decode_memory: int = 1536 * MEBIBYTE
     decoders: int = 2
 
+    # Whose signatures under an image's Content Credentials (C2PA) are trusted: a PEM file of certificate authorities,
+    # such as the C2PA's own list. None: an intact signature is `untrusted`, since anybody can make a certificate.
+    c2pa_trust_anchors: Path | None = None
+
     # Fetching a URL source.
     fetch_seconds: float = 20.0
     fetchers: int = Field(default=8, ge=1)  # at once, half of them for one platform; each holds up to max_bytes

@@ -1,5 +1,6 @@
 """How does a test sign an image as a camera would? With a chain of its own: authority and claim certificate."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -13,29 +14,45 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 SOURCES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
 
-def signed(image: bytes, source: str) -> bytes:
-    """A JPEG with a manifest that says how it was made: `digitalCapture`, `trainedAlgorithmicMedia`, ..."""
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A camera's certificate chain and key, with the authority that stands behind it. All PEM."""
+
+    chain: bytes
+    key: bytes
+    authority: bytes
+
+
+def signed(image: bytes, source: str, by: Signer | None = None, *, manifest_at: str | None = None) -> bytes:
+    """A JPEG with a manifest that says how it was made: `digitalCapture`, `trainedAlgorithmicMedia`, ...
+
+    With `manifest_at` the manifest is left out, and the file only says at which address it lies.
+    """
+    signer = by or a_signer()
     action = {"action": "c2pa.created", "digitalSourceType": f"{SOURCES}{source}"}
     manifest: dict[str, Any] = {
         "claim_generator_info": [{"name": "Test camera", "version": "1"}],
         "assertions": [{"label": "c2pa.actions", "data": {"actions": [action]}}],
     }
-    chain, key = _chain()
-    info = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=key, ta_url=None)
+    info = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=signer.chain, private_key=signer.key, ta_url=None)
     target = BytesIO()
     with c2pa.Builder(manifest) as builder:
+        if manifest_at is not None:
+            builder.set_no_embed()
+            builder.set_remote_url(manifest_at)
         builder.sign(c2pa.Signer.from_info(info), "image/jpeg", BytesIO(image), target)
     return target.getvalue()
 
 
-def _chain() -> tuple[bytes, bytes]:
+def a_signer() -> Signer:
+    """A chain of its own."""
     authority, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = _name("Test authority")
     root = _certificate(issuer, issuer, authority, authority, ca=True)
     own = _certificate(_name("Test camera"), issuer, leaf, authority, ca=False)
     pem = serialization.Encoding.PEM
     private = leaf.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return own.public_bytes(pem) + root.public_bytes(pem), private
+    return Signer(own.public_bytes(pem) + root.public_bytes(pem), private, root.public_bytes(pem))
 
 
 def _name(common: str) -> x509.Name:

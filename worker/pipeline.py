@@ -37,6 +37,7 @@ from worker.ledger import Ledger
 from worker.milestones import Milestone
 from worker.outcomes import Released
 from worker.preparation import Preparation, Ready
+from worker.provenance.credentials import trust_anchors
 from worker.recording import Recorder
 from worker.reuse import Reuse
 from worker.sources import Sources
@@ -79,7 +80,9 @@ class Pipeline:
             with_.ledger, with_.store, with_.detector, self._leases, settings, twins=self._twins, telling=self._telling
         )
         self._reuse = Reuse(with_.ledger, with_.store, self._recorder, with_.detector.versions)
-        self._preparation = Preparation(with_.store, with_.decoders, with_.detector)
+        self._preparation = Preparation(
+            with_.store, with_.decoders, with_.detector, trust_anchors(settings.c2pa_trust_anchors)
+        )
         self._sources = Sources(with_.ledger, with_.store, self._recorder, settings)
         self._lanes = Lanes(self._detect, device=with_.detector.device.type, cores=settings.worker_threads)
         self._lanes.call(partial(detection.warm, with_.detector))

@@ -7,6 +7,7 @@ wrong is told apart here: the image's own fault, or the machinery's.
 import hashlib
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,13 @@ class Ready:
 class Preparation:
     """Prepares one claim after the other; thread-safe."""
 
-    def __init__(self, store: BlobStore, decoders: DecoderPool, detector: DeFakerOne) -> None:
+    def __init__(
+        self, store: BlobStore, decoders: DecoderPool, detector: DeFakerOne, anchors: Path | None = None
+    ) -> None:
         self._store = store
         self._decoders = decoders
         self._detector = detector
+        self._anchors = anchors
 
     def prepare(self, claim: Claim) -> Ready | Failed | Released:
         """Bring one claim as far as the detector's door."""
@@ -81,7 +85,7 @@ class Preparation:
         with metrics.stage("hash"):
             pdq = pdq_columns(decoded.pixels)
         with metrics.stage("provenance"):
-            said = examine(data, decoded.format, decoded.pixels, self._decoders)
+            said = examine(data, decoded.format, decoded.pixels, self._decoders, self._anchors)
         with metrics.stage("preprocess"):
             prepared = self._detector.preprocess(PillowImage.fromarray(decoded.pixels))
         milestones.reached(Milestone.PREPARED, claim)

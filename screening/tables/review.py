@@ -107,7 +107,7 @@ class Decision(Base):
     reason: Mapped[str | None]
     note: Mapped[str | None]
     mask_feedback: Mapped[str | None]
-    seconds: Mapped[float]  # from claim to decision
+    seconds: Mapped[float]  # spent on it, see `screening.decisions`
     bulk_id: Mapped[UUID | None]  # decided together with others
     reverses: Mapped[UUID | None] = mapped_column(ForeignKey("decisions.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(server_default=assay_now())

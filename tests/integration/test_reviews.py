@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from screening import audit, decisions, goldens, jobs, platforms, reviews
 from screening.actors import Actor, NotGrantedError, Role, RoleTooSmallError
 from screening.decisions import Choice
-from screening.tables import Decision, Event, Platform, Review, Screening
+from screening.tables import Decision, Event, Platform, Provenance, Review, Screening
 from tests.reviewing import actor, policy, screened
 
 Sessions = sessionmaker[Session]
@@ -316,6 +316,42 @@ def test_erasing_withdraws_what_is_open_and_empties_notes(sessions: Sessions, pl
     with sessions() as session:
         assert session.scalars(select(Decision.note)).all() == [None]
         assert audit.verify(session).broken_at is None
+
+
+def test_who_holds_an_image_that_is_erased_learns_why_it_is_gone(sessions: Sessions, platform: Platform) -> None:
+    screened(sessions, platform)
+    who = actor(platform)
+    review = taken(sessions, who)
+    with sessions.begin() as session:
+        session.add(Provenance(screening_id=review.screening_id, platform_id=platform.id, exif=[], c2pa={},
+                               gps={"latitude": 1, "longitude": 2}))  # fmt: skip
+    at(sessions, "0", lambda s: jobs.erase(s, s.get_one(Screening, review.screening_id)))
+    token = reviews.token(review)
+    for act in (
+        lambda s: decisions.decide(s, who, review.id, token, FAKE),
+        lambda s: reviews.extend(s, who, review.id, token),
+        lambda s: reviews.skip(s, who, review.id, token, "other"),
+        lambda s: reviews.claim_this(s, who, review.id),
+    ):
+        with pytest.raises(reviews.WithdrawnError, match="erased this image"):
+            at(sessions, "0", act)
+    with sessions() as session:
+        assert session.scalars(select(Decision)).all() == []
+        assert session.scalars(select(Provenance)).all() == []  # where it was taken is gone as well
+
+
+def test_what_was_fetched_ahead_takes_time_only_from_the_decision_before(
+    sessions: Sessions, platform: Platform
+) -> None:
+    for _ in range(2):
+        screened(sessions, platform)
+    who = actor(platform)
+    first, ahead = taken(sessions, who), taken(sessions, who)
+    for review, offset in ((first, "30 seconds"), (ahead, "40 seconds")):
+        at(sessions, offset, lambda s, r=review: decisions.decide(s, who, r.id, reviews.token(r), FAKE))  # type: ignore[misc]
+    with sessions() as session:
+        spent = session.scalars(select(Decision.seconds).order_by(Decision.created_at)).all()
+    assert spent == [pytest.approx(30, abs=5), pytest.approx(10, abs=5)]
 
 
 def test_golden_items_come_at_their_rate_once_a_reviewer_and_tell_nobody(

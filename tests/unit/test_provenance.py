@@ -2,17 +2,21 @@
 
 import random
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
+from screening.errors import ConfigurationError
 from screening.provenance import conflicts
 from screening.settings import Settings
 from tests import pictures
-from tests.content_credentials import signed
+from tests.content_credentials import a_signer, signed
 from worker.decoding.pool import DecoderPool
 from worker.provenance import credentials, credentials_child, exif, jpeg
 from worker.provenance.report import _upright, examine
@@ -173,3 +177,44 @@ def test_a_signed_capture_is_read_in_a_process_of_its_own_and_tampering_shows() 
     tampered = credentials.read(bytes(altered), "jpeg")
     assert tampered["state"] == "invalid"
     assert conflicts({"c2pa": tampered, "thumbnail": None}, "fake") == []
+
+
+def test_a_signer_under_one_of_the_operators_anchors_is_trusted_and_any_other_is_not(tmp_path: Path) -> None:
+    known, anchors = a_signer(), tmp_path / "anchors.pem"
+    anchors.write_bytes(a_signer().authority + known.authority)
+    found = [credentials.read(signed(pictures.jpeg(256, 192), "digitalCapture", by), "jpeg", anchors)
+             for by in (known, a_signer())]  # fmt: skip
+    assert [said["state"] for said in found] == ["valid", "untrusted"]
+    assert [said["problems"] for said in found] == [[], ["signingCredential.untrusted"]]
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate", b"\xff\xfe"])
+def test_anchors_that_hold_no_certificate_are_refused_at_the_start(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "anchors.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match="ASSAY_C2PA_TRUST_ANCHORS"):
+        credentials.trust_anchors(path)
+    assert credentials.trust_anchors(None) is None
+
+
+def test_a_manifest_that_lies_elsewhere_is_never_fetched() -> None:
+    asked: list[str] = []
+
+    class Ears(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing to standard error."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ears) as elsewhere:
+        Thread(target=elsewhere.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{elsewhere.server_port}/manifest.c2pa"
+        content = signed(pictures.jpeg(256, 192), "digitalCapture", manifest_at=url)
+        assert url.encode() in content
+        found = credentials.read(content + b"jumb c2pa", "jpeg")  # with the marks of one inside, so that it is read
+        elsewhere.shutdown()
+    assert found["state"] in ("absent", "unreadable")
+    assert asked == []

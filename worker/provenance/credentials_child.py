@@ -1,19 +1,21 @@
 """Which process parses C2PA manifests? This one: one file from stdin, one JSON report to stdout, then it is gone.
 
-python -P -m worker.provenance.credentials_child MEDIA_TYPE
+python -P -m worker.provenance.credentials_child MEDIA_TYPE [TRUST_ANCHORS]
 """
 
 import json
 import resource
 import sys
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 ADDRESS_SPACE = 4 << 30
 CPU_SECONDS = 10
 MOST_CLAIMS, LONGEST_TEXT = 20, 300
-# Nothing is fetched: a manifest must not be able to make us call anybody.
-OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
+# Nothing is fetched: a manifest must not be able to make us call anybody. They hold for the reader that they are given
+# to; the library's global settings reach no reader any more.
+OFFLINE = {"remote_manifest_fetch": False, "ocsp_fetch": False}
 STATES = {"Trusted": "valid", "Valid": "untrusted", "Invalid": "invalid"}
 SOURCES = {
     "digitalCapture": "Captured by a camera",
@@ -33,15 +35,22 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import c2pa
 
-    c2pa.load_settings(OFFLINE)
     data = sys.stdin.buffer.read()
+    media_type, *anchors = sys.argv[1:]
     try:
-        with c2pa.Reader(sys.argv[1], BytesIO(data)) as reader:
+        chosen = c2pa.Settings.from_dict(_settings(anchors))
+        with c2pa.Context(chosen) as context, c2pa.Reader(media_type, BytesIO(data), context=context) as reader:
             found = report(json.loads(reader.json()))
     except c2pa.C2paError as error:
         absent = "ManifestNotFound" in type(error).__name__ or "ManifestNotFound" in str(error)
         found = {"state": "absent" if absent else "unreadable", "generator": None, "claims": []}
     sys.stdout.write(json.dumps(found))
+
+
+def _settings(anchors: list[str]) -> dict[str, Any]:
+    """The reader's settings; authorities come as the path of a PEM file, or not at all."""
+    trust = {"trust": {"trust_anchors": Path(anchors[0]).read_text()}} if anchors else {}
+    return {"verify": OFFLINE, **trust}
 
 
 def report(store: dict[str, Any]) -> dict[str, Any]:

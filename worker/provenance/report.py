@@ -1,5 +1,6 @@
 """Which columns of `provenances` does one file give?"""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ Pixels = npt.NDArray[np.uint8]
 MISMATCH = 90
 
 
-def examine(data: bytes, format: str, pixels: Pixels, decoders: DecoderPool) -> dict[str, Any]:
+def examine(
+    data: bytes, format: str, pixels: Pixels, decoders: DecoderPool, anchors: Path | None = None
+) -> dict[str, Any]:
     """Content credentials, EXIF, compression and thumbnail of a file whose upright pixels are (height, width, 3)."""
     block = jpeg.exif_block(data, format)
     found = exif.Exif() if block is None else exif.read(block)
     return {
-        "c2pa": credentials.read(data, format),
+        "c2pa": credentials.read(data, format, anchors),
         "exif": found.lines,
         "gps": found.gps,
         "jpeg": jpeg.traces(data) if format == "jpeg" else None,
