@@ -6,7 +6,7 @@ policy does by itself.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -102,9 +102,19 @@ def _people(reviews: Rows, decisions: Rows) -> dict[str, Any]:
     right = sum(row.verdict == row.golden_truth for row in golden)
     return {
         "agreement_alpha": statistics.agreement(list(pairs.values())).to_json(),
+        "agreement_share": _alike(pairs.values()).to_json(),
         "golden_accuracy": statistics.share(right, len(golden)).to_json(),
         "overturn_rate": statistics.share(len(reversed_ones), len(real)).to_json(),
     }
+
+
+def _alike(pairs: Iterable[list[str]]) -> Estimate:
+    """How many of the items that two people decided they decided alike.
+
+    Beside alpha, because policies ask twice mostly about fakes: where nearly all are alike, alpha is near 0 at best.
+    """
+    twice = [verdicts for verdicts in pairs if len(verdicts) == 2]
+    return statistics.share(sum(first == second for first, second in twice), len(twice))
 
 
 def _pace(asked: Rows, decisions: Rows) -> dict[str, Any]:

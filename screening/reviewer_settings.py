@@ -52,6 +52,7 @@ class ReviewerSettings(BaseModel):
     blur: bool = True
     greyscale: bool = True
     reduced_motion: bool | None = None  # None: as the system says
+    theme: Literal["dark", "light", "system"] = "dark"  # dark tints least what a reviewer judges
     mask_mode: Literal["contour", "fill", "heat"] = "contour"
     mask_opacity: Annotated[float, Field(ge=0, le=1)] = 0.6
 

@@ -16,6 +16,8 @@ from api.reviewer_auth import Viewer
 from screening.actors import NotGrantedError, Role, RoleTooSmallError
 from screening.ids import Prefix, encode
 
+_MOTION = {True: "reduce", False: "full"}
+
 
 class SignInNeededError(Exception):
     """Nobody is signed in; the browser is sent to the sign-in page and back."""
@@ -76,6 +78,8 @@ def page(request: Request, viewer: Viewer, template: str, **context: Any) -> HTM
         template,
         reviewer=viewer.reviewer,
         csrf_token=viewer.csrf_token,
+        theme=viewer.settings.theme,
+        motion="system" if viewer.settings.reduced_motion is None else _MOTION[viewer.settings.reduced_motion],
         navigation=navigation(request.url.path, roles),
         may_lead=bool(viewer.actor.platforms(Role.LEAD)),
         may_administer=bool(viewer.actor.platforms(Role.ADMIN)),
@@ -84,8 +88,9 @@ def page(request: Request, viewer: Viewer, template: str, **context: Any) -> HTM
 
 
 def platforms(viewer: Viewer, role: Role = Role.REVIEWER) -> dict[str, str]:
-    """Names by public id of the platforms on which the viewer has at least this role."""
-    return {encode(Prefix.PLATFORM, id): viewer.platforms[id] for id in viewer.actor.platforms(role)}
+    """Names by public id of the platforms on which the viewer has at least this role, by name."""
+    named = sorted(viewer.actor.platforms(role), key=lambda id: (viewer.platforms[id].casefold(), id))
+    return {encode(Prefix.PLATFORM, id): viewer.platforms[id] for id in named}
 
 
 def first(names: dict[str, str]) -> str:

@@ -44,6 +44,8 @@ NAVIGATION = (
     Item("Queue", "/", "queue"),
     Item("Review", "/review", "review"),
     Item("Screenings", "/screenings", "search"),
+    Item("Quality", "/quality", "quality", "lead"),
+    Item("Audit", "/audit", "audit", "lead"),
     Item("Policy", "/policy", "policy", "admin"),
     Item("Webhooks", "/webhooks", "webhooks", "admin"),
     Item("Settings", "/settings", "settings"),
@@ -68,6 +70,12 @@ def since(value: str | None) -> str:
     return ago(None if value is None else datetime.fromisoformat(value))
 
 
+def due(value: str | None) -> str:
+    """A due time: "in 2 h", or "18 min late"."""
+    said = since(value)
+    return f"{said.removesuffix(' ago')} late" if said.endswith(" ago") else said
+
+
 def percent(value: float | None, digits: int = 0) -> str:
     """0.123 as "12 %"; a dash for nothing."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
@@ -82,7 +90,7 @@ def moment(value: datetime | None) -> str:
 def _environment() -> Environment:
     made = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     made.globals["static"] = address
-    made.filters.update(ago=ago, since=since, percent=percent, moment=moment)
+    made.filters.update(ago=ago, since=since, due=due, percent=percent, moment=moment)
     return made
 
 

@@ -71,12 +71,13 @@ def dashboard(database_url: str, sessions: Sessions, platform: Platform, tmp_pat
     supervisor = Supervisor(environment, tmp_path)
     child = supervisor.start("api", "api", "--host", "127.0.0.1", "--port", str(port))
     url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: _answers(url), child.process, supervisor.log("api"), seconds=90)
+    wait_until(lambda: answers(url), child.process, supervisor.log("api"), seconds=90)
     yield Dashboard(url, sessions, platform, blob_url)
     supervisor.stop()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether the API is up."""
     try:
         return httpx.get(f"{url}/livez", timeout=5).is_success
     except httpx.TransportError:

@@ -4,14 +4,19 @@ import random
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import select, text
 
+from screening import audit, decisions, deliveries, endpoints, exposure, reviews
+from screening.decisions import Choice
 from screening.ids import Prefix, encode
-from screening.tables import Review, Submission
+from screening.tables import Endpoint, Platform, Provenance, Review, Reviewer, Screening, Submission
+from screening.webhook_secrets import SecretBox
 from tests.browser.conftest import Dashboard, sign_in, watched
+from tests.reviewing import actor, policy
 
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
-PAGES = ("/", "/review", "/screenings", "/policy", "/webhooks", "/settings")
+PAGES = ("/", "/review", "/screenings", "/quality", "/audit", "/policy", "/webhooks", "/settings")
 SCRIPT = "<script>window.harmed = true</script><img src=x onerror='window.harmed = true'>"
 
 
@@ -42,7 +47,10 @@ def test_axe_finds_no_serious_violation_on_any_page(
     sign_in(page, dashboard.url)
     with dashboard.sessions() as session:
         screening = encode(Prefix.SCREENING, session.get_one(Review, review_id).screening_id)
-    for path in (*PAGES, f"/screenings/{screening}", f"/reviews/{encode(Prefix.REVIEW, review_id)}/cluster"):
+    further = (f"/screenings/{screening}", f"/reviews/{encode(Prefix.REVIEW, review_id)}/cluster", "/policy/versions/1",
+               _endpoint(dashboard))  # fmt: skip
+    _decided(dashboard, rng)  # so that the plots and the trail have something to show
+    for path in (*PAGES, *further):
         page.goto(dashboard.url + path, wait_until="networkidle")
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
         found[path] = violations(page)
@@ -50,18 +58,80 @@ def test_axe_finds_no_serious_violation_on_any_page(
     assert complaints.none(), complaints
 
 
-def test_what_platforms_send_is_shown_as_text(dashboard: Dashboard, browser: Browser, rng: random.Random) -> None:
-    [review_id] = dashboard.waiting(1, rng)
+def _decided(dashboard: Dashboard, rng: random.Random) -> None:
+    who = actor(dashboard.platform)
+    for review_id in dashboard.waiting(4, rng):
+        with dashboard.sessions.begin() as session:
+            review = reviews.claim_this(session, who, review_id)
+            exposure.add(session, who, review_id, 2.5)
+            decisions.decide(session, who, review_id, reviews.token(review), Choice(rng.choice(["fake", "authentic"])))
     with dashboard.sessions.begin() as session:
+        session.execute(text("SET LOCAL assay.clock_offset = '1 minute'"))
+        decisions.tend(session)
+
+
+def _endpoint(dashboard: Dashboard) -> str:
+    with dashboard.sessions.begin() as session:
+        made, _ = endpoints.create(
+            session, SecretBox(["browser-tests"]), dashboard.platform.id, "https://example.com/x"
+        )
+        deliveries.send_test(session, made)
+        return f"/webhooks/{encode(Prefix.ENDPOINT, made.id)}"
+
+
+SAID = {
+    "c2pa": {"state": "untrusted", "generator": SCRIPT, "signer": SCRIPT, "sources": [],
+             "claims": [{"label": SCRIPT, "text": SCRIPT}]},
+    "exif": [{"name": SCRIPT, "value": SCRIPT}], "gps": None, "jpeg": None, "thumbnail": None,
+    "conflicts": [SCRIPT],
+}  # fmt: skip
+
+
+def test_whatever_was_stored_is_shown_as_text_on_every_page(
+    dashboard: Dashboard, browser: Browser, rng: random.Random
+) -> None:
+    """Names, notes, metadata, file names, what a file says of itself, what a policy says, whom it is audited about."""
+    content = {"text": SCRIPT, "reasons": [{"code": "spliced", "label": SCRIPT}]}
+    policy(dashboard.sessions, dashboard.platform, content)
+    [review_id, other] = dashboard.waiting(2, rng)
+    who = actor(dashboard.platform)
+    with dashboard.sessions.begin() as session:
+        session.get_one(Platform, dashboard.platform.id).name = SCRIPT
+        for person in session.scalars(select(Reviewer)):
+            person.name = SCRIPT
         screening_id = session.get_one(Review, review_id).screening_id
+        session.get_one(Screening, screening_id).client_ref = SCRIPT
         sent = session.get_one(Submission, screening_id)
-        sent.details, sent.filename = {SCRIPT: SCRIPT}, SCRIPT
+        sent.details, sent.filename, sent.source = {SCRIPT: SCRIPT}, SCRIPT, {"url": f"https://example.com/{SCRIPT}"}
+        session.add(Provenance(screening_id=screening_id, platform_id=dashboard.platform.id, **SAID))
+        held = reviews.claim_this(session, who, other)
+        decisions.decide(session, who, other, reviews.token(held), Choice("fake", note=SCRIPT))
+        audit.append(session, actor=SCRIPT, action="policy.put", subject=SCRIPT, platform_id=dashboard.platform.id,
+                     details={SCRIPT: SCRIPT})  # fmt: skip
+    with dashboard.sessions.begin() as session:
+        session.execute(text("SET LOCAL assay.clock_offset = '1 minute'"))
+        decisions.tend(session)
+    listener = _endpoint(dashboard)
+    with dashboard.sessions.begin() as session:
+        session.scalars(select(Endpoint)).one().description = SCRIPT
+        session.scalars(select(Endpoint)).one().disabled_reason = SCRIPT
+        session.scalars(select(Endpoint)).one().enabled = False
     page = browser.new_page()
+    complaints = watched(page, dashboard.url)
     sign_in(page, dashboard.url)
-    for path in ("/review", "/screenings", f"/screenings/{encode(Prefix.SCREENING, screening_id)}"):
+    own = f"/screenings/{encode(Prefix.SCREENING, screening_id)}"
+    mine, decided = (f"/reviews/{encode(Prefix.REVIEW, id)}" for id in (review_id, other))
+    shown = 0
+    for path in (*PAGES, own, mine, decided, f"{mine}/cluster", "/policy/versions/1", listener):
         page.goto(dashboard.url + path, wait_until="networkidle")
-        assert page.evaluate("window.harmed") is None
-    assert "onerror" in page.locator("main").inner_text()
+        assert page.evaluate("window.harmed") is None, path
+        assert page.locator("script:not([src]):not([type='application/json'])").count() == 0, path
+        shown += "onerror" in page.locator("body").inner_text()
+    assert shown >= 10  # it was there to be seen
+    page.goto(dashboard.url + mine, wait_until="networkidle")
+    page.keyboard.press("f")
+    assert "onerror" in page.locator("#reason-list").inner_text()
+    assert complaints.none(), complaints
 
 
 def test_a_form_without_its_token_changes_nothing(dashboard: Dashboard, browser: Browser) -> None:
@@ -85,11 +155,68 @@ def test_a_stranger_is_sent_to_the_sign_in_page_and_never_to_another_host(
     assert page.url == f"{dashboard.url}/"
 
 
-def test_the_pages_fit_a_tablet(dashboard: Dashboard, browser: Browser, rng: random.Random) -> None:
+SIZES = [(1280, 720), (1440, 900), (1024, 768), (820, 1180)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_pages_fit_a_laptop_and_a_tablet(
+    dashboard: Dashboard, browser: Browser, rng: random.Random, width: int, height: int
+) -> None:
     dashboard.waiting(2, rng)
-    page = browser.new_page(viewport={"width": 820, "height": 1180})
+    _decided(dashboard, rng)
+    page = browser.new_page(viewport={"width": width, "height": height})
     sign_in(page, dashboard.url)
-    for path in PAGES:
+    for path in (*PAGES, _endpoint(dashboard)):
         page.goto(dashboard.url + path, wait_until="networkidle")
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, path
+    page.goto(f"{dashboard.url}/review", wait_until="networkidle")
+    for name in ("Fake", "Authentic", "Escalate", "Skip", "Reveal", "Brush"):
+        expect(page.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
+    expect(page.locator(".frame")).to_be_in_viewport(ratio=0.9)
+
+
+def test_colours_and_motion_are_the_reviewers_to_choose(dashboard: Dashboard, browser: Browser) -> None:
+    page = browser.new_page(color_scheme="light", reduced_motion="no-preference")
+    sign_in(page, dashboard.url, target="/settings")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) == "rgb(20, 21, 23)"
+    page.get_by_label("Colours").select_option("system")
+    page.get_by_label("Motion").select_option("never move anything")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Saved.")).to_be_visible()
+    for path in ("/settings", "/", "/review"):
+        page.goto(dashboard.url + path)
+        assert page.evaluate(ground) == "rgb(243, 244, 245)"
+        quick = "getComputedStyle(document.documentElement).getPropertyValue('--quick')"
+        assert page.evaluate(quick).strip() in ("0ms", "0s")
+
+
+def test_nothing_moves_for_who_asked_their_system_for_less_motion(
+    dashboard: Dashboard, browser: Browser, rng: random.Random
+) -> None:
+    dashboard.waiting(1, rng)
+    page = browser.new_page(reduced_motion="reduce")
+    sign_in(page, dashboard.url, target="/review")
+    page.wait_for_selector("#desk[data-ready]")
+    moving = """[...document.querySelectorAll("*")].filter((e) => {
+        const { transitionDuration, animationName } = getComputedStyle(e);
+        return transitionDuration.split(",").some((d) => parseFloat(d) > 0) || animationName !== "none";
+    }).length"""
+    assert page.evaluate(moving) == 0
+
+
+def test_what_has_the_focus_shows_it(dashboard: Dashboard, browser: Browser) -> None:
+    page = browser.new_page()
+    sign_in(page, dashboard.url, target="/settings")
+    seen = 0
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        outline = page.evaluate(
+            "getComputedStyle(document.activeElement).outlineStyle + ' ' + document.activeElement.tagName"
+        )
+        style, tag = outline.split(" ")
+        if tag != "BODY":
+            seen += 1
+            assert style != "none", tag
+    assert seen >= 25

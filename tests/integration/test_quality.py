@@ -81,6 +81,7 @@ def test_people_are_measured_by_second_looks_goldens_and_reversals(sessions: Ses
     decide(sessions, third, golden.id, "fake")
     found = figures(sessions, platform)
     assert (found["agreement_alpha"]["value"], found["agreement_alpha"]["n"]) == (1, 2)
+    assert (found["agreement_share"]["value"], found["agreement_share"]["n"]) == (1, 2)
     assert (found["golden_accuracy"]["value"], found["golden_accuracy"]["n"]) == (0, 1)
     assert (found["overturn_rate"]["value"], found["overturn_rate"]["n"]) == (0.5, 2)
     by_reviewer = {row["reviewer"]: row["seconds"] for row in found["exposure_by_reviewer"]}

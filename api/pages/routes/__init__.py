@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from api.pages import static_files
-from api.pages.routes import board, policy, review, screenings, settings, sign_in, webhooks
+from api.pages.routes import audit, board, policy, quality, review, screenings, settings, sign_in, webhooks
 
 ROUTERS: tuple[APIRouter, ...] = (
     static_files.router,
@@ -11,6 +11,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     board.router,
     review.router,
     screenings.router,
+    quality.router,
+    audit.router,
     policy.router,
     webhooks.router,
     settings.router,

@@ -16,6 +16,7 @@ from api.reviewer_auth import one_platform
 from screening import policies
 from screening.actors import Role
 from screening.document import timestamp
+from screening.ids import Prefix, encode
 from screening.rules import Document, Rule
 
 router = frame.router()
@@ -78,7 +79,13 @@ async def one_version(
     platform_id = one_platform(viewer, platform or frame.first(names), Role.ADMIN)
     content = await services.database.run(_content, platform_id, version)
     name = viewer.platforms[platform_id]
-    return frame.page(request, viewer, "policy_version.html", version=version, document=content, platform=name)
+    context = {
+        "version": version,
+        "document": content,
+        "platform": name,
+        "chosen": encode(Prefix.PLATFORM, platform_id),
+    }
+    return frame.page(request, viewer, "policy_version.html", **context)
 
 
 def _content(session: Session, platform_id: UUID, version: int) -> str:

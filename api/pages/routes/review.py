@@ -10,7 +10,7 @@ from api.problems import not_found
 from api.services import Services
 from screening import reviews
 from screening.actors import Role
-from screening.ids import Prefix, decode
+from screening.ids import Prefix, decode, encode
 
 router = frame.router()
 
@@ -74,6 +74,7 @@ def _desk(
         "review": review_id,
         "queue": queue,
         "platform": platform,
+        "leads": [encode(Prefix.PLATFORM, id) for id in viewer.actor.platforms(Role.LEAD)],
         "settings": viewer.settings.model_dump(mode="json"),
     }
     return frame.page(request, viewer, "review.html", boot=boot, key_help=KEY_HELP)

@@ -20,7 +20,7 @@ from api.reviewer_auth import one_platform
 from api.schemas.screening_list import ScreeningFilter
 from api.services import Services
 from screening import document, timeline
-from screening.ids import Prefix, decode, encode
+from screening.ids import Prefix, decode
 from screening.tables import Screening
 
 router = frame.router()
@@ -33,7 +33,7 @@ Search = Annotated[str | None, Query(max_length=512)]
 @router.get("/screenings")
 async def search(request: Request, viewer: Viewing, services: Using, platform: str | None = None) -> Response:
     """A page of screenings of one platform; the first granted one unless another is named."""
-    names = {encode(Prefix.PLATFORM, id): name for id, name in viewer.platforms.items()}
+    names = frame.platforms(viewer)
     if not names:
         return frame.page(request, viewer, "screenings.html", **_nothing(names))
     chosen = platform if platform is not None else next(iter(names))

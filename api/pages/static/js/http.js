@@ -37,7 +37,12 @@ export async function putBytes(path, blob, headers = {}) {
   return (await checked(await fetch(path, { method: "PUT", headers: all, body: blob }))).json();
 }
 
+/** Bytes of our own origin. */
+export async function blob(path) {
+  return (await checked(await fetch(path))).blob();
+}
+
 /** An image of our own origin as pixels. */
-export async function bitmap(path, signal) {
-  return createImageBitmap(await (await checked(await fetch(path, { signal }))).blob());
+export async function bitmap(path) {
+  return createImageBitmap(await blob(path));
 }

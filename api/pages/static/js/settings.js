@@ -27,6 +27,8 @@ function values() {
     keys_enabled: form.keys_enabled.checked,
     blur: form.blur.checked,
     greyscale: form.greyscale.checked,
+    theme: form.theme.value,
+    reduced_motion: JSON.parse(form.reduced_motion.value),
     mask_mode: form.mask_mode.value,
     mask_opacity: Number(form.mask_opacity.value),
   };
@@ -43,7 +45,11 @@ const submitting = (action) => async (event) => {
 };
 
 form.addEventListener("submit", submitting(async () => {
-  await send("PATCH", "/v1/session/settings", values());
+  const chosen = values();
+  await send("PATCH", "/v1/session/settings", chosen);
+  const { dataset } = document.documentElement;
+  dataset.theme = chosen.theme;
+  dataset.motion = { null: "system", true: "reduce", false: "full" }[chosen.reduced_motion];
   return "Saved.";
 }));
 

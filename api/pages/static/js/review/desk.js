@@ -4,19 +4,20 @@ import { Problem, get, putBytes, send } from "../http.js";
 import { keyLabel, listen } from "../keymap.js";
 import { Brush } from "./brush.js";
 import { Loupe } from "./loupe.js";
-import { fillPanel } from "./panel.js";
+import { fillPanel, standing } from "./panel.js";
 import { hideToast, toast } from "./toast.js";
-import { Viewer, fetchBitmaps } from "./viewer.js";
+import { Viewer, fetchBitmaps, fetchPicture } from "./viewer.js";
 
 const boot = JSON.parse(document.querySelector("#boot").textContent);
 const $ = (selector) => document.querySelector(selector);
 const EXTEND_EVERY = 3 * 60 * 1000; // a lease lasts ten minutes
+const LOOK_AGAIN = 10 * 1000; // with nothing to do
 
 const viewer = new Viewer($("#stage"), boot.settings, { onExposed: reportExposure });
 const loupe = new Loupe($("#loupe"), viewer);
 const brush = new Brush($("#brush"), viewer);
 
-let current = null; // {review, token, bitmaps}
+let current = null; // {review, token, picture, bitmaps}
 let ahead = null; // a promise of the next one
 let chosen = null; // the verdict that waits for its reason
 let maskWrong = false;
@@ -30,20 +31,45 @@ async function claim() {
   return answer && prepare(answer);
 }
 
+/** Start fetching what an item needs, so that it is all here, decoded, when its turn comes. */
 function prepare({ review, lease }) {
-  const bitmaps = fetchBitmaps(review);
-  bitmaps.catch(() => {}); // reported where it is awaited
-  new Image().src = review.links.image; // into the cache, so that the next picture is there at once
-  return { review, token: lease?.token ?? null, bitmaps };
+  const gone = review.state === "withdrawn";
+  const [picture, bitmaps] = gone ? [null, null] : [fetchPicture(review), fetchBitmaps(review)];
+  for (const wanted of [picture, bitmaps]) wanted?.catch(() => {}); // reported where it is awaited
+  return { review, token: lease?.token ?? null, picture, bitmaps };
 }
 
 async function next() {
-  const item = await (ahead ?? claim());
+  const item = (await (ahead ?? claimOrResume())) ?? (await resume());
   ahead = null;
   if (!item) return showEmpty();
   await show(item);
-  ahead = claim().catch((error) => (error instanceof Problem ? null : Promise.reject(error)));
+  fetchAhead();
   return undefined;
+}
+
+function fetchAhead() {
+  $("#desk").dataset.ahead = "";
+  ahead = claim().catch((error) => (error instanceof Problem ? null : Promise.reject(error)));
+  const wanted = ahead;
+  wanted.then((item) => item && Promise.all([item.picture, item.bitmaps]).then(() => {
+    if (ahead === wanted) $("#desk").dataset.ahead = item.review.id;
+  })).catch(() => {}); // reported when its turn comes
+}
+
+async function claimOrResume() {
+  try {
+    return await claim();
+  } catch (error) {
+    if (error.code !== "too_many_claims") throw error;
+    return resume();
+  }
+}
+
+/** What is still mine from a window that was closed. */
+async function resume() {
+  const { data } = await get("/v1/reviews?mine=true&state=claimed&limit=1");
+  return data.length === 0 ? null : prepare(await send("POST", `/v1/reviews/${data[0].id}/claim`));
 }
 
 async function show(item) {
@@ -51,17 +77,21 @@ async function show(item) {
   loupe.close();
   brush.reset();
   current = item;
+  const { review } = item;
+  $("#desk").dataset.reading = item.token ? "" : "yes";
+  $("#standing").textContent = item.token ? "" : standing(review);
   choose(null);
   setMaskWrong(false);
   $("#desk").hidden = false;
   $("#nothing").hidden = true;
-  fillPanel($("#panel"), item.review);
-  offerReasons(item.review);
+  fillPanel($("#panel"), review, { leads: boot.leads.includes(review.platform.id), onReverse: guarded(reverse), onLocate: guarded(locate) });
+  offerReasons(review);
   $("#position").textContent = "";
-  history.replaceState(null, "", `/reviews/${item.review.id}`);
-  document.title = `${item.review.verdict.label} ${item.review.verdict.score.toFixed(2)} · Review · Assay`;
-  await viewer.show(item.review, item.bitmaps);
-  $("#desk").dataset.ready = item.review.id;
+  history.replaceState(null, "", `/reviews/${review.id}`);
+  document.title = `${review.verdict.label} ${review.verdict.score.toFixed(2)} · Review · Assay`;
+  if (review.undo_until) offerUndo(review, review.undo_until);
+  await viewer.show(item);
+  $("#desk").dataset.ready = review.id;
 }
 
 function showEmpty() {
@@ -70,11 +100,23 @@ function showEmpty() {
   $("#desk").hidden = true;
   $("#nothing").hidden = false;
   $("#nothing").focus();
+  lookAgain();
+}
+
+/** With nothing to do, see now and then whether something came. */
+function lookAgain() {
+  clearTimeout(lookAgain.timer);
+  lookAgain.timer = setTimeout(guarded(async () => {
+    if (current || ahead) return;
+    if (document.hidden) return lookAgain();
+    await next();
+  }), LOOK_AGAIN);
 }
 
 // ---- deciding ------------------------------------------------------------------------------------------------------
 
 function choose(verdict) {
+  if (verdict && !current?.token) return;
   chosen = verdict;
   $("#desk").dataset.chosen = verdict ?? "";
   for (const button of document.querySelectorAll("[data-verdict]")) button.setAttribute("aria-pressed", String(button.dataset.verdict === verdict));
@@ -95,7 +137,7 @@ function offerReasons(review) {
 }
 
 async function decide(reason = null) {
-  if (!chosen || !current) return;
+  if (!chosen || !current?.token) return;
   const { review, token } = current;
   const verdict = chosen;
   choose(null);
@@ -105,12 +147,16 @@ async function decide(reason = null) {
   const body = { lease_token: token, verdict, ...feedback, ...(reason ? { reason } : {}), ...(note ? { note } : {}) };
   const answer = await send("POST", `/v1/reviews/${review.id}/decision`, body);
   $("#note").value = "";
-  undoable = review.id;
-  const until = new Date(answer.undo_until);
-  setTimeout(() => { if (undoable === review.id) undoable = null; }, until.getTime() - Date.now());
-  toast(`Decided: ${verdict}.`, { until, action: { label: "Undo ", run: guarded(undo) } });
+  offerUndo({ ...review, decided: verdict }, answer.undo_until);
   count(1);
   await next();
+}
+
+function offerUndo(review, undoUntil) {
+  undoable = review.id;
+  const until = new Date(undoUntil);
+  setTimeout(() => { if (undoable === review.id) undoable = null; }, until.getTime() - Date.now());
+  toast(review.decided ? `Decided: ${review.decided}.` : "You decided this a moment ago.", { until, action: { label: "Undo ", run: guarded(undo) } });
 }
 
 async function undo() {
@@ -134,6 +180,7 @@ function putBack(held) {
 }
 
 async function escalate() {
+  if (!current?.token) return;
   const reason = await ask($("#escalate-dialog"));
   if (!reason || !current) return;
   await send("POST", `/v1/reviews/${current.review.id}/escalate`, { lease_token: current.token, reason });
@@ -142,6 +189,7 @@ async function escalate() {
 }
 
 async function skip() {
+  if (!current?.token) return;
   const reason = await ask($("#skip-dialog"));
   if (!reason || !current) return;
   await send("POST", `/v1/reviews/${current.review.id}/skip`, { lease_token: current.token, reason });
@@ -149,8 +197,28 @@ async function skip() {
   await next();
 }
 
+/** Replace a final decision; the platform hears of it. */
+async function reverse() {
+  const { review } = current;
+  const verdict = review.verdict_decided === "fake" ? "authentic" : "fake";
+  $("#reversal-verdict").textContent = verdict;
+  const note = await ask($("#reverse-dialog"));
+  if (!note) return;
+  await send("POST", `/v1/reviews/${review.id}/reversal`, { verdict, note });
+  toast(`Reversed: ${verdict}. The platform is told.`);
+  await show(prepare({ review: await whole(review.id) }));
+}
+
+/** Where the image was taken, once, for who asks; the asking is recorded. */
+async function locate(target) {
+  const { gps } = await send("POST", `/v1/reviews/${current.review.id}/gps`);
+  target.replaceChildren(`${gps.latitude.toFixed(5)}, ${gps.longitude.toFixed(5)}`);
+}
+
 /** Open a dialog with one form; resolves to the value of its field, or null when it was closed. */
 function ask(dialog) {
+  dialog.returnValue = "";
+  dialog.querySelector("form").reset();
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok" ? new FormData(dialog.querySelector("form")).get("reason") : null), { once: true });
@@ -204,8 +272,8 @@ const guarded = (action) => async (event) => {
     await action(event);
   } catch (error) {
     if (!(error instanceof Problem) && !(error instanceof TypeError)) throw error;
-    toast(error instanceof Problem ? error.message : "The server did not answer. Try again.");
-    if (error.code === "lease_lost") await next();
+    toast(error instanceof Problem ? error.message : "The server did not answer. Try again.", { long: true });
+    if (["lease_lost", "withdrawn"].includes(error.code)) await next();
   }
 };
 
@@ -260,17 +328,41 @@ const hold = $("#hold-reveal");
 hold.addEventListener("pointerdown", () => viewer.reveal(true));
 for (const over of ["pointerup", "pointerleave", "pointercancel"]) hold.addEventListener(over, () => viewer.reveal(false));
 
-addEventListener("pagehide", () => viewer.close());
+addEventListener("pagehide", () => {
+  viewer.close();
+  const held = ahead;
+  ahead = null;
+  // What was only fetched ahead goes to somebody else at once; what is on the table stays mine while its lease lasts.
+  held?.then((item) => item?.token && send("POST", `/v1/reviews/${item.review.id}/release`, { lease_token: item.token }, { keepalive: true })).catch(() => {});
+});
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 document.addEventListener("visibilitychange", () => { if (document.hidden) viewer.close(); });
 setInterval(() => {
   if (current?.token) guarded(() => send("POST", `/v1/reviews/${current.review.id}/extend`, { lease_token: current.token }))();
 }, EXTEND_EVERY);
 
+/** A review as it stands; `verdict` in lists is what was decided, on its own page what the detector said. */
+async function whole(id) {
+  const review = await get(`/v1/reviews/${id}`);
+  return { ...review, verdict_decided: review.decisions.filter(({ settled_at: at }) => at).at(-1)?.verdict ?? null };
+}
+
 async function start() {
   if (!boot.review) return next();
-  const review = await get(`/v1/reviews/${boot.review}`);
-  if (review.state === "pending") return show(prepare(await send("POST", `/v1/reviews/${boot.review}/claim`)));
-  return show(prepare({ review, lease: review.lease }));
+  const review = await whole(boot.review);
+  const item = review.state === "pending" ? await claimThis(review) : { review, lease: review.lease };
+  return show(prepare(item));
+}
+
+/** Take this very review; where that may not be, look at it without deciding. */
+async function claimThis(review) {
+  try {
+    return await send("POST", `/v1/reviews/${review.id}/claim`);
+  } catch (error) {
+    if (!(error instanceof Problem) || error.status !== 409) throw error;
+    toast(error.message, { long: true });
+    return { review, lease: null };
+  }
 }
 
 guarded(start)();

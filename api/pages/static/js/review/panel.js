@@ -44,6 +44,7 @@ function verdict(review) {
 function where(review) {
   const { area_fraction: area, extent, regions } = review.localization;
   if (extent === "unlocalized") return section("Where", node("p", { className: "soft", textContent: "Localization was skipped for this image." }));
+  if (regions.length === 0 && area === 0) return section("Where", node("p", { textContent: "No place in the image is marked." }));
   const count = regions.length === 1 ? "1 region" : `${regions.length} regions`;
   return section("Where", node("p", { textContent: `${count}, ${percent(area, 1)} of the image (${extent}).` }));
 }
@@ -60,7 +61,17 @@ function conflicts(review) {
   });
 }
 
-function provenance(review) {
+/** Hidden until asked for: where somebody was is nobody's business by default. */
+function place(gps, locate) {
+  if (gps !== "hidden") return null;
+  const shown = node("dd", {});
+  const button = node("button", { type: "button", className: "small quiet", textContent: "Show (is recorded)" });
+  button.addEventListener("click", () => locate(shown));
+  shown.append(button);
+  return node("dl", { className: "pairs" }, node("dt", { textContent: "Location" }), shown);
+}
+
+function provenance(review, { onLocate }) {
   const { provenance: found } = review;
   if (!found) return null;
   const states = {
@@ -73,13 +84,12 @@ function provenance(review) {
   const jpeg = found.jpeg ? `about ${found.jpeg.quality}${found.jpeg.standard ? "" : ", unusual tables"}` : null;
   const thumbnail = found.thumbnail?.present ? (found.thumbnail.mismatch ? "differs from the image" : "matches the image") : null;
   const rows = [
-    ["C2PA", states[found.c2pa.state] ?? found.c2pa.state], ["Made with", found.c2pa.generator],
+    ["C2PA", states[found.c2pa.state] ?? found.c2pa.state], ["Signed by", found.c2pa.signer], ["Made with", found.c2pa.generator],
     ...(found.c2pa.claims ?? []).map(({ label, text }) => [label, text]),
     ["JPEG quality", jpeg], ["Thumbnail", thumbnail],
     ...(found.exif ?? []).map(({ name, value }) => [name, value]),
-    ["Location", found.gps === "hidden" ? "recorded, hidden" : null],
   ];
-  return section("Provenance", pairs(rows));
+  return section("Provenance", pairs(rows), place(found.gps, onLocate));
 }
 
 function submission(review) {
@@ -108,12 +118,39 @@ const policy = (review) => section("Policy", node("p", { className: "soft policy
 const corrections = (review) => section("Corrected masks", ...review.corrections.map(({ version, iou, by_me: mine, created_at: at }) =>
   node("p", { className: "small", textContent: `Version ${version}: IoU ${iou.toFixed(2)} with the model's mask, ${mine ? "mine" : "a colleague's"}, ${day(at)}` })));
 
-const versions = (review) => section("Made by", pairs([["Model", review.versions?.model], ["Weights", review.versions?.weights_sha256?.slice(0, 12)],
-  ["Screening", review.screening_id]]));
+/** What a review is, for somebody who cannot decide it now. */
+export function standing(review) {
+  const last = review.decisions.filter(({ settled_at: at }) => at).at(-1);
+  if (review.state === "withdrawn") return "The platform erased this image, and with it the review.";
+  if (review.state === "decided" && last) return `Decided: ${last.verdict}, ${last.action}${last.reverses ? " (reversed)" : ""}, ${day(last.settled_at)}.`;
+  if (review.undo_until) return "Your decision settles in a moment.";
+  if (review.state === "claimed") return "A colleague has this image. You can look, but not decide.";
+  return review.lead_only ? "This image waits for a lead." : "This image is not yours to decide.";
+}
 
-/** Fill the side panel for one review. */
-export function fillPanel(panel, review) {
-  panel.replaceChildren(...[verdict(review), ...conflicts(review), reasons(review), where(review), similar(review), provenance(review),
+function decided(review, { leads, onReverse }) {
+  const rows = review.decisions.map((made) => {
+    const who = made.by_me ? "me" : `${made.reviewer.slice(0, 12)}…`;
+    const state = made.undone_at ? "undone" : made.reverses ? "reversal" : made.stage;
+    const line = node("li", {}, node("div", { className: "row" }, badge(made.verdict), node("span", { className: "small", textContent: made.action }), node("span", { className: "faint small", textContent: state })),
+      node("span", { className: "faint small", textContent: `${who}, ${day(made.created_at)}, ${made.seconds.toFixed(0)} s` }),
+      made.note ? node("p", { className: "small", textContent: made.note }) : null);
+    if (made.undone_at) line.dataset.undone = "yes";
+    return line;
+  });
+  if (rows.length === 0) return null;
+  const acts = review.state === "decided" && leads ? node("div", { className: "row" },
+    node("a", { className: "button small", href: `${review.links.self}/evidence`, download: "", textContent: "Evidence pack" }),
+    Object.assign(node("button", { type: "button", className: "small", textContent: "Reverse" }), { onclick: onReverse })) : null;
+  return section("Decisions", node("ol", { className: "decisions" }, ...rows), acts);
+}
+
+const versions = (review) => section("Made by", pairs([["Model", review.versions?.model], ["Weights", review.versions?.weights_sha256?.slice(0, 12)],
+  ["Screening", review.screening_id]]), node("a", { className: "small", href: review.links.screening, textContent: "The screening and its story" }));
+
+/** Fill the side panel for one review; `may` says whether the reader leads, and what its buttons do. */
+export function fillPanel(panel, review, may) {
+  panel.replaceChildren(...[verdict(review), decided(review, may), ...conflicts(review), reasons(review), where(review), similar(review), provenance(review, may),
     submission(review), policy(review), corrections(review), versions(review)].filter(Boolean));
   panel.scrollTop = 0;
 }

@@ -3,7 +3,7 @@
 let timer = 0;
 
 /** Show a message; with `until` (a Date) it counts the seconds down and then leaves. */
-export function toast(text, { until = null, action = null } = {}) {
+export function toast(text, { until = null, action = null, long = false } = {}) {
   const box = document.querySelector("#toast");
   clearInterval(timer);
   box.hidden = false;
@@ -15,7 +15,7 @@ export function toast(text, { until = null, action = null } = {}) {
     button.onclick = action.run;
   }
   label.textContent = text;
-  const ends = until ? until.getTime() : Date.now() + 4000;
+  const ends = until ? until.getTime() : Date.now() + (long ? 8000 : 4000);
   const counter = box.querySelector("[data-seconds]");
   const tick = () => {
     const left = Math.ceil((ends - Date.now()) / 1000);

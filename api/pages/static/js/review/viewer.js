@@ -1,6 +1,6 @@
 // What does the reviewer look at? The picture, blurred until Space is held, under a mask in one of three modes.
 
-import { bitmap } from "../http.js";
+import { bitmap, blob } from "../http.js";
 import { MODES, draw } from "./layers.js";
 
 const SHARPEST = 2; // device pixels a CSS pixel; more costs time and shows nothing
@@ -13,6 +13,7 @@ export class Viewer {
     this.picture = stage.querySelector("img.picture");
     this.layer = stage.querySelector("canvas.layer");
     this.box = stage.querySelector(".region");
+    this.missing = stage.querySelector(".missing");
     this.settings = settings;
     this.onExposed = onExposed;
     this.mode = MODES.includes(settings.mask_mode) ? settings.mask_mode : "contour";
@@ -24,22 +25,44 @@ export class Viewer {
     this.frame.classList.toggle("grey", settings.greyscale);
   }
 
-  /** Show one review's picture; resolves when picture and mask are on the screen. */
-  async show(review, bitmaps) {
+  /** Show one item's picture; resolves when picture and mask are on the screen, or what is missing is said. */
+  async show({ review, picture, bitmaps }) {
     this.reveal(false);
     this.review = review;
     this.region = -1;
     this.sources = null;
-    const { width, height } = review.localization ?? review.image;
-    this.size = { width, height };
-    this.picture.src = review.links.image;
-    this.picture.alt = review.sentence;
+    const { width, height } = review.localization;
+    this.size = { width: width ?? 4, height: height ?? 3 };
+    this.stage.dataset.state = "loading";
+    this._place(new Image());
     this.fit();
-    const [loaded] = await Promise.all([bitmaps, this.picture.decode()]);
-    if (this.review !== review) return;
-    this.sources = loaded;
-    this.fit();
-    if (!this.settings.blur) this.reveal(true);
+    if (picture === null) return this._miss("The platform erased this image.");
+    try {
+      const [shown, loaded] = await Promise.all([picture, bitmaps]);
+      if (this.review !== review) return;
+      this._place(shown, review.sentence);
+      this.sources = loaded;
+      this.stage.dataset.state = "shown";
+      this.fit();
+      if (!this.settings.blur) this.reveal(true);
+    } catch (error) {
+      if (this.review === review) this._miss(`This image cannot be shown. ${error.message ?? ""}`);
+    }
+  }
+
+  /** Put a picture that is decoded already where the last one was, so that nothing is decoded at this moment. */
+  _place(picture, alt = "") {
+    picture.className = "picture";
+    picture.alt = alt;
+    this.picture.replaceWith(picture);
+    if (this.picture.src.startsWith("blob:")) URL.revokeObjectURL(this.picture.src);
+    this.picture = picture;
+  }
+
+  _miss(text) {
+    this.stage.dataset.state = "missing";
+    this.missing.textContent = text;
+    this.redraw();
   }
 
   /** Scale the frame into the stage, never above native pixels times two, and redraw the mask at that size. */
@@ -60,6 +83,7 @@ export class Viewer {
     draw(this.layer, this.mode, this.sources, width, height);
     this.layer.style.opacity = this.mode === "contour" ? 1 : this.opacity;
     this.stage.dataset.mode = this.mode;
+    for (const button of document.querySelectorAll("button[data-mode]")) button.setAttribute("aria-pressed", String(button.dataset.mode === this.mode));
     this._placeRegion();
   }
 
@@ -119,6 +143,14 @@ export class Viewer {
     this.box.style.width = percent(width, this.size.width);
     this.box.style.height = percent(height, this.size.height);
   }
+}
+
+/** The image of a review, decoded; fetched ahead of its showing. */
+export async function fetchPicture(review) {
+  const picture = new Image();
+  picture.src = URL.createObjectURL(await blob(review.links.image));
+  await picture.decode();
+  return picture;
 }
 
 /** Mask and heat map of a review as pixels, fetched ahead of their showing. */
