@@ -47,12 +47,13 @@ def test_the_next_image_is_fetched_ahead_and_shown_without_asking_for_it(
 ) -> None:
     dashboard.waiting(4, rng)
     page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     desk(page, dashboard)
     for _ in range(3):
         fetched_ahead(page)
         before, ahead = shown(page), page.locator("#desk").get_attribute("data-ahead")
-        asked: list[str] = []
-        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        asked.clear()
         page.keyboard.press("f")
         page.keyboard.press("1")
         until_another(page, before)

@@ -351,7 +351,7 @@ def test_what_was_fetched_ahead_takes_time_only_from_the_decision_before(
         at(sessions, offset, lambda s, r=review: decisions.decide(s, who, r.id, reviews.token(r), FAKE))  # type: ignore[misc]
     with sessions() as session:
         spent = session.scalars(select(Decision.seconds).order_by(Decision.created_at)).all()
-    assert spent == [pytest.approx(30, abs=5), pytest.approx(10, abs=5)]
+    assert spent == pytest.approx([30, 10], abs=5)
 
 
 def test_golden_items_come_at_their_rate_once_a_reviewer_and_tell_nobody(
