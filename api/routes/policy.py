@@ -8,19 +8,18 @@ from uuid import UUID
 from fastapi import APIRouter, Header
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.dependencies import Using
 from api.problems import MALFORMED, PRECONDITION_REQUIRED, Problem, not_found
 from api.reviewer_auth import Acting, PlatformQuery, one_platform
 from api.schemas.fields import Body, Text
-from screening import backtest, policies
+from screening import backtest, policies, shadow
 from screening.actors import Role
 from screening.document import timestamp
 from screening.ids import Prefix, encode
 from screening.rules import Document
-from screening.tables import Finding, KillSwitch, Policy, ShadowRuling
+from screening.tables import KillSwitch, Policy
 
 router = APIRouter(tags=["policy"])
 
@@ -140,28 +139,10 @@ def _document(session: Session, platform_id: UUID, version: int) -> dict[str, An
 async def get_shadow(viewer: Acting, services: Using, platform: PlatformQuery = None) -> Response:
     """What the watching version would have done otherwise, over its last thousand findings."""
     platform_id = one_platform(viewer, platform)
-    return JSONResponse(await services.database.run(_shadow, platform_id))
-
-
-def _shadow(session: Session, platform_id: UUID) -> dict[str, Any]:
-    version = policies.standing(session, platform_id).shadow_version
-    if version is None:
+    report = await services.database.run(shadow.report, platform_id)
+    if report is None:
         raise not_found()
-    latest = (
-        select(ShadowRuling)
-        .where(ShadowRuling.platform_id == platform_id, ShadowRuling.version == version)
-        .order_by(ShadowRuling.created_at.desc())
-        .limit(1_000)
-        .subquery()
-    )
-    counts = session.execute(
-        select(Finding.outcome, latest.c.outcome, func.count())
-        .join(latest, latest.c.screening_id == Finding.screening_id)
-        .group_by(Finding.outcome, latest.c.outcome)
-    ).all()
-    flips = [{"was": was, "becomes": becomes, "count": n} for was, becomes, n in counts if was != becomes]
-    agree = sum(n for was, becomes, n in counts if was == becomes)
-    return {"version": version, "judged": sum(n for _, _, n in counts), "agree": agree, "flips": flips}
+    return JSONResponse(report)
 
 
 @router.put("/v1/policy/shadow")

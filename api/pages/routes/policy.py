@@ -13,7 +13,7 @@ from api.pages import frame
 from api.pages.frame import Viewing
 from api.problems import not_found
 from api.reviewer_auth import one_platform
-from screening import policies
+from screening import policies, shadow
 from screening.actors import Role
 from screening.document import timestamp
 from screening.ids import Prefix, encode
@@ -43,6 +43,7 @@ def _state(session: Session, platform_id: UUID) -> dict[str, Any]:
     return {
         "version": now.version,
         "shadow": now.shadow_version,
+        "watched": shadow.report(session, platform_id),
         "document": json.dumps(current.model_dump(mode="json"), indent=2),
         "rules": [{"name": r.name, "outcome": r.outcome, "queue": r.queue, "when": sentence(r)} for r in current.rules],
         "otherwise": current.otherwise,

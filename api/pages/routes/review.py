@@ -47,10 +47,20 @@ async def next_item(
 
 
 @router.get("/reviews/{review_id}")
-async def one_item(request: Request, viewer: Viewing, services: Using, review_id: str) -> Response:
-    """This very item; 404 where it is of a platform without a grant, although the shell would say nothing of it."""
+async def one_item(
+    request: Request,
+    viewer: Viewing,
+    services: Using,
+    review_id: str,
+    queue: str | None = None,
+    platform: str | None = None,
+) -> Response:
+    """This very item, and then on with the queue that it was opened from.
+
+    404 where it is of a platform without a grant, although the shell would say nothing of it.
+    """
     await _check(viewer, services, review_id, Role.REVIEWER)
-    return _desk(request, viewer, review_id, None, None)
+    return _desk(request, viewer, review_id, queue, platform)
 
 
 @router.get("/reviews/{review_id}/cluster")

@@ -42,8 +42,13 @@ async function save() {
 }
 
 async function watch() {
-  const { version } = await send("PUT", `/v1/policy/shadow${query}`, written());
-  say(`Version ${version} watches.`);
+  await send("PUT", `/v1/policy/shadow${query}`, written());
+  location.reload();
+}
+
+async function unwatch() {
+  await send("DELETE", `/v1/policy/shadow${query}`);
+  location.reload();
 }
 
 async function killSwitch() {
@@ -52,6 +57,6 @@ async function killSwitch() {
   location.reload();
 }
 
-for (const [id, action] of Object.entries({ backtest, save, watch, "kill-switch": killSwitch })) {
-  document.querySelector(`#${id}`).addEventListener("click", guarded(action));
+for (const [id, action] of Object.entries({ backtest, save, watch, unwatch, "kill-switch": killSwitch })) {
+  document.querySelector(`#${id}`)?.addEventListener("click", guarded(action));
 }

@@ -87,11 +87,16 @@ async function show(item) {
   fillPanel($("#panel"), review, { leads: boot.leads.includes(review.platform.id), onReverse: guarded(reverse), onLocate: guarded(locate) });
   offerReasons(review);
   $("#position").textContent = "";
-  history.replaceState(null, "", `/reviews/${review.id}`);
+  history.replaceState(null, "", `/reviews/${review.id}${queueOf(boot)}`);
   document.title = `${review.verdict.label} ${review.verdict.score.toFixed(2)} · Review · Assay`;
   if (review.undo_until) offerUndo(review, review.undo_until);
   await viewer.show(item);
   $("#desk").dataset.ready = review.id;
+}
+
+/** The queue that is being worked, kept in the address so that a reload goes on with it. */
+function queueOf({ queue, platform }) {
+  return queue ? `?${new URLSearchParams({ queue, platform })}` : "";
 }
 
 function showEmpty() {
