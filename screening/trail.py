@@ -53,7 +53,8 @@ def _states(session: Session, rows: Sequence[AuditEntry]) -> dict[str, str]:
     """The states of the reviews among the subjects."""
     ids = {row.subject: decode(Prefix.REVIEW, row.subject) for row in rows}
     wanted = [i for i in ids.values() if i is not None]
-    found = dict(session.execute(select(Review.id, Review.state).where(Review.id.in_(wanted))).tuples().all())
+    rows_found = session.execute(select(Review.id, Review.state).where(Review.id.in_(wanted)))
+    found = {row.id: row.state for row in rows_found}
     return {subject: found[i] for subject, i in ids.items() if i is not None and i in found}
 
 

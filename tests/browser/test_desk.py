@@ -231,7 +231,7 @@ def test_a_lead_reverses_a_decision_and_takes_its_evidence_home(
     page.wait_for_selector("#desk[data-ready]")
     expect(page.locator("#standing")).to_contain_text("Decided: fake, block")
     page.get_by_role("button", name="Reverse").click()
-    page.get_by_label("Why?").fill("The original came by post.")
+    page.get_by_label("Why? For the record").fill("The original came by post.")
     page.get_by_role("dialog").get_by_role("button", name="Reverse", exact=True).click()
     expect(page.locator("#standing")).to_contain_text("Decided: authentic, allow (reversed)")
     with dashboard.sessions() as session:
@@ -273,7 +273,7 @@ def test_an_image_that_cannot_be_shown_says_so_and_can_be_passed_on(
     desk(page, dashboard)
     expect(page.locator("#stage .missing")).to_contain_text("This image cannot be shown.")
     page.keyboard.press("s")
-    page.get_by_label("Why?").select_option("technical")
+    page.locator("#skip-dialog select").select_option("technical")
     page.get_by_role("dialog").get_by_role("button", name="Skip", exact=True).click()
     page.wait_for_selector("#nothing:not([hidden])")
 
