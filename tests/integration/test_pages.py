@@ -221,7 +221,7 @@ async def test_the_audit_page_shows_the_trail_filters_it_and_names_a_broken_entr
         assert SCRIPT not in nothing
         with engine.begin() as connection:
             connection.execute(text("SET LOCAL session_replication_role = replica"))
-            connection.execute(text("UPDATE audit_entries SET details = '{\"version\":9}' WHERE sequence = 1"))
+            connection.execute(text("UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 1"))
         assert "Entry 1: the entry&#39;s content does not match its hash" in (await page.get("/audit")).text
 
 
