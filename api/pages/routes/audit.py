@@ -18,6 +18,7 @@ from screening.ids import Prefix, decode
 router = frame.router()
 
 PER_PAGE = 50
+LONG = 24  # characters; what is longer is read by machines
 CHECKED = 1_000  # of the newest entries on each look; the whole chain is the command line's
 
 Text = Annotated[str | None, Query(max_length=100)]
@@ -66,9 +67,11 @@ def _next(rows: list[dict[str, Any]], asked: dict[str, str]) -> str | None:
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
-    """An entry as a line: where its subject is shown, and its details as short pairs."""
+    """An entry as a line: where its subject is shown, and its details as pairs, hashes and ids last."""
     details = row["details"]
     said = None if details is None else [(name, value) for name, value in details.items() if value is not None]
+    if said is not None:
+        said.sort(key=lambda pair: len(str(pair[1])) > LONG)
     return {**row, "href": _href(row["subject"]), "said": said, "pack": _pack(row["subject"]) if said else None}
 
 
