@@ -11,16 +11,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from sam2.modeling.backbones.hieradet import MultiScaleAttention
+from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
 from sam2.modeling.position_encoding import PositionEmbeddingSine
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from worker.defakerone import DeFakerOne
+from worker.defakerone.hiera import FastBlock, FastHiera
+from worker.defakerone.linear import FusedLinear
 from worker.defakerone.model import Network, native_config
 from worker.defakerone.tokenizer import TURN_END
 
 ANSWER_TOKENS = 64  # the reference allows 2048; the answers that this model learns have about twelve
+_OWN: dict[type, type] = {FusedLinear: nn.Linear, FastBlock: MultiScaleBlock, FastHiera: Hiera}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +103,10 @@ def _with_sam2s_own_modules(model: DeFakerOne) -> Network:
         network = Network(config, prompt.image_id, prompt.seg_id)
     network.load_state_dict(model.network.state_dict(), assign=True)
     network.vision_tower.config._attn_implementation = "sdpa"
-    for module in network.grounding.modules():
-        if isinstance(module, MultiScaleAttention):
-            module.__class__ = MultiScaleAttention
+    for module in network.modules():
+        own = _OWN.get(type(module))
+        if own is not None:
+            module.__class__ = own
     width = config.grounding.d_model
     network.grounding.image_encoder.neck.position_encoding = PositionEmbeddingSine(width, warmup_cache=False)
     return network.eval()
@@ -116,5 +120,5 @@ def _for_generation(model: DeFakerOne) -> Any:
         language: Any = LlamaForCausalLM(native)
     language.model.load_state_dict(model.network.language_model.state_dict(), assign=True)
     language.model.rotary_emb = model.network.language_model.rotary_emb
-    language.lm_head = model.network.lm_head
+    language.lm_head.weight = model.network.lm_head.weight
     return language.eval()

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
-from sam2.modeling.backbones.hieradet import MultiScaleAttention, do_pool
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -102,27 +101,3 @@ def full_attention(
 
 
 AttentionInterface.register(FULL, full_attention)
-
-
-class HieraAttention(MultiScaleAttention):  # type: ignore[misc]
-    """Hiera's attention within windows, its queries pooled where a stage begins; the same parameters as sam2's."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(windows, height, width, dim) -> (windows, height', width', dim_out)."""
-        windows, height, width, _ = x.shape
-        qkv = self.qkv(x).view(windows, height * width, 3, self.num_heads, -1)
-        query, key, value = qkv.unbind(dim=2)  # each (windows, pixels, heads, dim)
-        if self.q_pool is not None:
-            pooled = do_pool(query.reshape(windows, height, width, -1), self.q_pool)
-            height, width = pooled.shape[1:3]
-            query = pooled.reshape(windows, height * width, self.num_heads, -1)
-        out = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-        merged: Tensor = self.proj(out.transpose(1, 2).reshape(windows, height, width, -1))
-        return merged
-
-
-def use_fast_attention(trunk: nn.Module) -> None:
-    """Let a Hiera trunk attend through `attend`. Parameters stay where they are."""
-    for module in trunk.modules():
-        if isinstance(module, MultiScaleAttention):
-            module.__class__ = HieraAttention

@@ -21,8 +21,8 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from worker.defakerone.attention import use_fast_attention
 from worker.defakerone.config import GroundingConfig
+from worker.defakerone.hiera import use_fast_blocks
 from worker.defakerone.records import Record
 
 
@@ -144,7 +144,7 @@ def _image_encoder(config: GroundingConfig) -> nn.Module:
         window_pos_embed_bkg_spatial_size=config.window_pos_embed_bkg_spatial_size,
         window_spec=config.window_spec,
     )
-    use_fast_attention(trunk)
+    use_fast_blocks(trunk)
     neck = FpnNeck(
         position_encoding=_NoPositions(),
         d_model=config.d_model,

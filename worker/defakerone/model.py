@@ -29,6 +29,7 @@ from worker.defakerone.attention import FULL
 from worker.defakerone.config import DeFakerOneConfig, LanguageConfig, VisionConfig
 from worker.defakerone.errors import PromptError
 from worker.defakerone.grounding import Masks, build_grounding
+from worker.defakerone.linear import use_fused_linear
 from worker.defakerone.prefix import CAUSAL
 from worker.defakerone.records import Record
 
@@ -65,6 +66,7 @@ class Network(nn.Module):
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.grounding.d_model)
         )
         self.grounding = build_grounding(config.grounding)
+        use_fused_linear(self)
 
     def forward(
         self,

@@ -1,0 +1,91 @@
+"""How does SAM2's image encoder run without moving its pixels about?
+
+sam2's Hiera (arXiv 2306.00989) cuts the image into windows before every attention and lays it out anew for each of the
+steps behind. Here a block works on the image as it lies and permutes twice: queries, keys and values into windows, the
+answer back. The same parameters, the same sums. Where gradients are wanted, or the image does not divide into windows
+(padded pixels would be attended to), sam2's own code runs.
+"""
+
+from __future__ import annotations
+
+import torch
+from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
+from torch import Tensor
+
+from worker.defakerone.attention import attend
+from worker.defakerone.linear import linear, linear_add, linear_gelu
+
+
+class FastBlock(MultiScaleBlock):  # type: ignore[misc]
+    """A block of Hiera: attention within windows, queries pooled where a stage begins, then the two-layer network."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, height, width, dim) -> (n, height', width', dim_out)."""
+        height, width = x.shape[1:3]
+        window = self.window_size or max(height, width)
+        if torch.is_grad_enabled() or (self.window_size and (height % window or width % window)):
+            out: Tensor = super().forward(x)
+            return out
+        normed = self.norm1(x)
+        shortcut = x if self.dim == self.dim_out else self._pooled(linear(self.proj, normed))
+        x = linear_add(self.attn.proj, self._attended(normed), shortcut)
+        first, second = self.mlp.layers
+        return linear_add(second, linear_gelu(first, self.norm2(x)), x)
+
+    def _attended(self, normed: Tensor) -> Tensor:
+        n, height, width, _ = normed.shape
+        high, wide = (self.window_size, self.window_size) if self.window_size else (height, width)
+        rows, cols, heads = height // high, width // wide, self.attn.num_heads
+        qkv = linear(self.attn.qkv, normed).view(n, rows, high, cols, wide, 3, heads, -1)
+        windows = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7)  # (3, n, rows, cols, heads, high, wide, dim)
+        query, key, value = windows.unbind(0)
+        query = self._pooled(query)
+        high, wide = query.shape[-3:-1]
+        flat = (part.reshape(n * rows * cols, heads, -1, part.shape[-1]) for part in (query, key, value))
+        back = attend(*flat).view(n, rows, cols, heads, high, wide, -1).permute(0, 1, 4, 2, 5, 3, 6)
+        return back.reshape(n, rows * high, cols * wide, -1)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """Take the largest of each stride x stride pixels: (..., height, width, dim)."""
+        if not self.q_stride:
+            return x
+        down, across = self.q_stride
+        taller = _largest([x[..., start::down, :, :] for start in range(down)])
+        return _largest([taller[..., start::across, :] for start in range(across)])
+
+
+def _largest(parts: list[Tensor]) -> Tensor:
+    largest = parts[0]
+    for part in parts[1:]:
+        largest = torch.maximum(largest, part)
+    return largest
+
+
+class FastHiera(Hiera):  # type: ignore[misc]
+    """Hiera with its position table kept for as long as the weights stay the same."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(n, 3, side, side) -> a map (n, dim, height, width) for each stage, finest first."""
+        features: list[Tensor] = super().forward(x.contiguous(memory_format=torch.channels_last))
+        return features
+
+    def _get_pos_embed(self, hw: tuple[int, int]) -> Tensor:
+        if torch.is_grad_enabled():
+            wanted: Tensor = super()._get_pos_embed(hw)
+            return wanted
+        version = (tuple(hw), *(mark for p in (self.pos_embed, self.pos_embed_window) for mark in _marks(p)))
+        kept: tuple[object, Tensor] | None = self.__dict__.get("_positions")
+        if kept is None or kept[0] != version:
+            kept = self.__dict__["_positions"] = (version, super()._get_pos_embed(hw).contiguous())
+        return kept[1]
+
+
+def _marks(parameter: Tensor) -> tuple[int, int, torch.dtype]:
+    return parameter._version, parameter.data_ptr(), parameter.dtype
+
+
+def use_fast_blocks(trunk: Hiera) -> None:
+    """Let a Hiera trunk run as described above. Parameters stay where they are."""
+    trunk.__class__ = FastHiera
+    for block in trunk.blocks:
+        block.__class__ = FastBlock
