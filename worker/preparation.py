@@ -31,8 +31,6 @@ logger = structlog.get_logger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 
-# PDQ's authors reduce larger images first; hashing 10 MP as they are takes over a second and moves 14 of 256 bits.
-
 
 @dataclass(slots=True)
 class Ready:
