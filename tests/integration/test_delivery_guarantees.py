@@ -33,7 +33,7 @@ EVENTS_AT_ONCE = 40 if os.environ.get("ASSAY_SOAK") else 2
 DAYS = 6
 
 # A step of the clock passes over dues that lie close together; deliveries may be late, never early.
-STEP = timedelta(minutes=40)
+EARLY, STEP = timedelta(seconds=20), timedelta(minutes=90)
 
 NEXT_DUE = """
 SELECT extract(epoch FROM min(greatest(d.due_at, coalesce(e.throttled_until, d.due_at))) - now())
@@ -56,6 +56,7 @@ class World:
     offset: timedelta = timedelta(0)
     secrets: dict[str, str] = field(default_factory=dict)
     ids: dict[str, UUID] = field(default_factory=dict)
+    first: set[str] = field(default_factory=set)  # the first day's messages
     verified: int = 0
 
     def listen(self, path: str, url: str, *, ordered: bool = False) -> None:
@@ -69,7 +70,9 @@ class World:
         with Session(engine) as session, session.begin():
             for _ in range(count):
                 data = {"chance": self.rng.random()}
-                events.emit(session, platform_id=self.platform.id, type="screening.completed", data=data)
+                made = events.emit(session, platform_id=self.platform.id, type="screening.completed", data=data)
+                if not self.offset:
+                    self.first.add(encode(Prefix.EVENT, made.id))
         engine.dispose()
 
     def send(self) -> None:
@@ -94,7 +97,7 @@ class World:
             self.send()
             while (due := self.next_due()) is not None and (day == DAYS - 1 or due < timedelta(days=day + 1)):
                 small = self.offset < timedelta(days=day, hours=1)
-                self.offset = max(self.offset, due) + (timedelta(seconds=3) if small else STEP)
+                self.offset = max(self.offset, due) + (EARLY if small else STEP)
                 self.send()
 
 
@@ -102,7 +105,7 @@ class World:
 def world(sessions: Sessions, database_url: str, platform: Platform, rng: random.Random) -> Iterator[World]:
     settings = Settings(
         database_url=database_url, secret_keys=SecretStr("key"), webhook_allowed_ranges="127.0.0.0/8",
-        webhook_seconds=2.0, drain_seconds=30,
+        webhook_seconds=1.5, drain_seconds=30,
     )  # fmt: skip
     with receiving() as receiver:
         yield World(sessions, settings, platform, receiver, rng)
@@ -131,7 +134,8 @@ def test_every_event_arrives_at_every_live_endpoint_on_the_contracts_schedule(wo
         "/late": lambda _: Reply(500 if world.offset < timedelta(days=3) else 200),
         "/busy": after(2, Reply(429, {"Retry-After": "3600"})),
         "/garbage": after(1, Reply(raw=b"\x00\x01 not http")),
-        "/hanging": after(1, Reply(delay=4)),
+        "/hanging": after(1, Reply(delay=3)),
+        "/picky": lambda request: Reply(422 if request.id in world.first else 200),
         "/redirect": Reply(302, {"Location": world.receiver.url("/up")}),
         "/gone": Reply(410),
     }
@@ -140,8 +144,9 @@ def test_every_event_arrives_at_every_live_endpoint_on_the_contracts_schedule(wo
     world.listen("/down", f"http://127.0.0.1:{free_port()}/down")
     world.live()
 
-    check_each(world, live=set(kinds) - {"/redirect", "/gone"}, silent={"/down"})
+    check_each(world, live=set(kinds) - {"/picky", "/redirect", "/gone"}, silent={"/down"})
     check_disabled(world)
+    check_dead_letters(world)
 
 
 def check_each(world: World, live: set[str], silent: set[str]) -> None:
@@ -167,6 +172,25 @@ def check_each(world: World, live: set[str], silent: set[str]) -> None:
         if row.state == "dead":
             assert attempts[-1].started_at - attempts[0].started_at > GIVE_UP - WAITS[-1] * (1 + JITTER)
     assert len({r.event_id for r in rows if paths[r.endpoint_id] == "/up"}) >= DAYS * EVENTS_AT_ONCE
+
+
+def check_dead_letters(world: World) -> None:
+    """What one endpoint refused for five days, while it took everything else, is given up, counted and replayable."""
+    paths = {endpoint_id: path for path, endpoint_id in world.ids.items()}
+    with world.sessions.begin() as session:
+        dead = list(session.scalars(select(Delivery).where(Delivery.state == "dead")))
+        assert {paths[row.endpoint_id] for row in dead} <= {"/picky", "/redirect", "/down"}
+        refused = [row for row in dead if paths[row.endpoint_id] == "/picky"]
+        assert {encode(Prefix.EVENT, row.event_id) for row in refused} == world.first
+        assert {row.failures for row in refused} <= {10, 11, 12}
+        assert deliveries.dead_letters(session) == len(dead)
+        for row in refused:
+            deliveries.replay(session, row)
+        assert deliveries.dead_letters(session) == len(dead) - len(refused)
+    world.receiver.at("/picky", Reply())
+    before = world.receiver.counts("/picky")
+    world.send()
+    assert world.receiver.counts("/picky") - before == dict.fromkeys(world.first, 1)
 
 
 def check_times(created_at: datetime, starts: list[datetime]) -> None:
