@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.bench import naive
 from tests.bench.results import save, show
 from tests.running_line import RunningLine, running_line, wait_for
 from worker.commands.runtime import default_weights
+from worker.defakerone.placement import choose_device
 
 SAMPLES = Path(__file__).parents[2] / "screening" / "samples"
 RATIOS = {"over_bare": "bare loop", "over_naive": "naive"}
@@ -39,7 +41,7 @@ LONGEST = 900.0  # seconds for one part
 @click.option("--naive-images", default=32, show_default=True)
 @click.option("--batch", default=8, show_default=True)
 def command(weights: Path | None, images: int, naive_images: int, batch: int) -> None:
-    """Images a second: the line, a bare loop, a naive design."""
+    """Images a second: the line, bare loops, a naive design."""
     weights = (weights or default_weights()).resolve()
     with tempfile.TemporaryDirectory(prefix="assay-bench-", dir="/tmp") as name:
         folder = Path(name)
@@ -47,13 +49,16 @@ def command(weights: Path | None, images: int, naive_images: int, batch: int) ->
         files = make_files(folder / "images", images)
         mix = describe(files)
         click.echo(f"{images} images: {mix}", err=True)
-        bare = measure_bare(weights, files, batch)
+        bare = {"bare loop": measure_bare(weights, files, batch)}
+        if choose_device("auto").type == "cpu":
+            # Nobody's target: what is left to gain by any design, since nothing waits for anything.
+            bare["bare loop, a process a core"] = measure_bare(weights, files, batch, len(os.sched_getaffinity(0)))
         with running_line(folder / "line", settings(weights, batch)) as line:
             whole = measure_line(line, files)
             few = files[:naive_images]
             simple = measure_naive(line, weights, few, folder)
             tuned = measure_naive(line, weights, few, folder, NAIVE_THREADS="1")
-    report(mix, {"line": whole, "bare loop": bare, "naive": simple, "naive, one thread a process": tuned}, batch)
+    report(mix, {"line": whole, **bare, "naive": simple, "naive, one thread a process": tuned}, batch)
 
 
 def settings(weights: Path, batch: int) -> dict[str, str]:
@@ -112,12 +117,27 @@ class Speed:
     cpu_seconds_per_image: float  # of our own processes; PostgreSQL and Redis are not counted
 
 
-def measure_bare(weights: Path, files: Sequence[Path], batch: int) -> Speed:
-    """The bare loop, in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.bare", str(weights), str(batch), *map(str, files)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LONGEST, env=quiet())
-    rate, cpu = answer.stdout.split()[-2:]
-    return Speed(float(rate), float(cpu))
+def measure_bare(weights: Path, files: Sequence[Path], batch: int, processes: int = 0) -> Speed:
+    """The bare loop in a process of its own, or in several that start together, each with one core and its share."""
+    shares = [files[n :: processes or 1] for n in range(processes or 1)]
+    environment = quiet() | ({"BARE_THREADS": "1"} if processes else {})
+    command = [sys.executable, "-m", "tests.bench.bare", str(weights), str(batch)]
+    with ExitStack() as stack:
+        loops = [stack.enter_context(_piped([*command, *map(str, share)], environment)) for share in shares]
+        for loop in loops:
+            assert loop.stdout is not None
+            assert loop.stdout.readline() == "ready\n", "a bare loop did not start"
+        for loop in loops:
+            assert loop.stdin is not None
+            loop.stdin.write("go\n")
+            loop.stdin.flush()
+        answers = [loop.communicate(timeout=LONGEST)[0].split() for loop in loops]
+    seconds = max(float(wall) for wall, _ in answers)
+    return Speed(len(files) / seconds, sum(float(cpu) for _, cpu in answers) / len(files))
+
+
+def _piped(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(environment))
 
 
 def measure_line(line: RunningLine, files: Sequence[Path]) -> Speed:
