@@ -6,7 +6,8 @@ A message is a doorbell: it carries nothing that matters, may be lost, and may c
 
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
+from celery.worker import state
 
 from screening.broker import Queue
 from screening.settings import Settings, settings
@@ -69,8 +70,35 @@ def configuration(with_: Settings) -> dict[str, Any]:
     }
 
 
+CREDIT_SECONDS = 1.0  # between looks
+
+
+class Credit(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Connects anew where an acknowledgement was lost.
+
+    One that fails because Redis is away is logged, and that is all; yet its message goes on counting against the
+    prefetch. With one child the consumer would never ask for a bell again, and since it reads nothing, never find its
+    connection broken: a worker that lives, and hears nothing for ever.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, c: Any) -> None:
+        """Look now and then, for as long as this connection lives: Celery takes the entry back with it."""
+        c.timer.call_repeatedly(CREDIT_SECONDS, self.check, (c,))
+
+    @staticmethod
+    def check(c: Any) -> None:
+        """Raise ConnectionError, which Celery answers by connecting anew, where credit is lost."""
+        qos = c.task_consumer.channel.qos
+        unacknowledged = len(qos._delivered) - len(qos._dirty)
+        if unacknowledged > len(state.reserved_requests):
+            raise ConnectionResetError("an acknowledgement was lost")
+
+
 app = Celery("assay")
 app.config_from_object(configuration(settings()))
+app.steps["consumer"].add(Credit)
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

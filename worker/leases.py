@@ -2,11 +2,13 @@
 
 A thread renews the leases at a third of their time, for as long as the work makes progress. A hung worker stops
 renewing, so that others take its rows; what was taken or erased meanwhile is known as lost, and not worked on further.
+Once its rows are others' it has nothing left to hang for: it ends, and the pool starts another in its place.
 """
 
+import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from types import TracebackType
 from uuid import UUID
@@ -22,13 +24,21 @@ from worker.ledger import Ledger
 logger = structlog.get_logger(__name__)
 
 
+def end_process() -> None:
+    """End this pool child, whatever its threads wait for."""
+    os._exit(1)
+
+
 class Leases:
     """The claims in hand, and the heartbeat that keeps them. A context manager: inside, the heartbeat runs."""
 
-    def __init__(self, ledger: Ledger, *, lease: float, stall: float) -> None:
+    def __init__(
+        self, ledger: Ledger, *, lease: float, stall: float, give_up: Callable[[], object] = end_process
+    ) -> None:
         self._ledger = ledger
         self._lease = lease
         self._stall = stall
+        self._give_up = give_up
         self._claims: dict[UUID, Claim] = {}
         self._lost: set[UUID] = set()
         self._lock = threading.Lock()
@@ -79,12 +89,17 @@ class Leases:
     @property
     def stalled(self) -> bool:
         """Whether nothing was finished for too long."""
-        return time.monotonic() - self._progress > self._stall
+        return self._since_progress() > self._stall
+
+    def _since_progress(self) -> float:
+        return time.monotonic() - self._progress
 
     def _beat(self) -> None:
         while not self._ended.wait(self._lease / 3):
             if self.stalled:
                 logger.error("leases.stalled", held=len(self._claims), seconds=self._stall)
+                if self._since_progress() > self._stall + self._lease:
+                    self._give_up()
                 continue
             try:
                 self._renew()

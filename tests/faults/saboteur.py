@@ -23,7 +23,7 @@ POISON = os.environ.get("SABOTEUR_POISON")
 
 def watch(milestone: Milestone, claim: Claim) -> None:
     """Stand at every milestone, act at one."""
-    if milestone == PAUSE_AT:
+    if milestone == PAUSE_AT and not any(FOLDER.iterdir()):
         (FOLDER / claim.screening_id.hex).touch()
         while True:
             time.sleep(60)

@@ -27,6 +27,20 @@ def test_a_server_goes_away_in_flight(faulty: FaultyLine, rng: random.Random, wh
     faulty.recovers(ids)
 
 
+def test_a_worker_that_could_not_acknowledge_a_bell_hears_the_next(faulty: FaultyLine, rng: random.Random) -> None:
+    """Celery forgives the lost acknowledgement and forgets to give back the prefetch that it held."""
+    worker = faulty.worker()
+    said_so_far = len(worker.log.read_text())
+    ids = faulty.accept(rng)
+    faulty.wait_in_flight(ids, rng)
+    faulty.line.redis.stop()
+    wait_for("a drain ends without Redis", lambda: worker.said("Couldn't ack", since=said_so_far))
+    faulty.line.redis.start()
+    ids += faulty.accept(rng, UPLOADS // 2)
+    faulty.recovers(ids)
+    assert worker.alive
+
+
 def test_redis_forgets_everything(faulty: FaultyLine, rng: random.Random) -> None:
     faulty.worker()
     ids = faulty.accept(rng)

@@ -65,6 +65,20 @@ def test_a_hung_worker_loses_its_rows_and_may_not_write_when_it_wakes(faulty: Fa
     faulty.line.check(ids)
 
 
+@pytest.mark.parametrize("where", ["claimed", "inferred"])
+def test_a_worker_whose_thread_hangs_is_replaced_by_its_own_pool(
+    faulty: FaultyLine, rng: random.Random, tmp_path: Path, where: str
+) -> None:
+    """The only worker there is: nobody else takes up what it holds."""
+    faulty.no_worker()
+    sabotage = {"SABOTEUR_PAUSE_AT": where, "SABOTEUR_FOLDER": str(tmp_path)}
+    worker = faulty.line.screen_worker("tests.faults.saboteur", ASSAY_STALL_SECONDS="4", **sabotage)
+    ids = faulty.accept(rng)
+    faulty.recovers(ids)
+    assert any(tmp_path.iterdir())
+    worker.stop()
+
+
 def test_killed_between_the_upload_of_the_mask_and_the_commit(
     faulty: FaultyLine, rng: random.Random, tmp_path: Path
 ) -> None:
@@ -88,7 +102,7 @@ def test_an_image_that_kills_whoever_touches_it_fails_alone(faulty: FaultyLine, 
     faulty.no_worker()
     poison = picture(rng)
     worker = faulty.line.screen_worker(
-        module="tests.faults.saboteur", SABOTEUR_POISON=hashlib.sha256(poison).hexdigest(), ASSAY_MAX_STRIKES="2"
+        module="tests.faults.saboteur", SABOTEUR_POISON=hashlib.sha256(poison).hexdigest(), ASSAY_MAX_STRIKES="1"
     )
     contents = [picture(rng) for _ in range(UPLOADS)]
     contents.insert(rng.randrange(UPLOADS), poison)

@@ -1,5 +1,6 @@
 """The heartbeat: it renews while work moves, stops when nothing moves, and knows what was taken away."""
 
+import threading
 from datetime import timedelta
 
 from sqlalchemy import text
@@ -45,10 +46,21 @@ def test_a_lease_is_renewed_while_there_is_progress(sessions: Sessions, platform
 
 def test_without_progress_the_lease_runs_out(sessions: Sessions, platform: Platform) -> None:
     [claim] = claimed(sessions, platform)
-    with Leases(Ledger(sessions, 1), lease=0.6, stall=0.1) as leases:
+    gave_up = threading.Event()
+    with Leases(Ledger(sessions, 1), lease=0.6, stall=0.1, give_up=gave_up.set) as leases:
         leases.hold([claim])
         wait_for("others may take the row", lambda: expired(sessions) == 1)
         assert leases.stalled
+        assert gave_up.wait(20), "a worker that lost its rows to a hang should end"
+
+
+def test_a_worker_that_moves_again_in_time_does_not_give_up(sessions: Sessions, platform: Platform) -> None:
+    [claim] = claimed(sessions, platform)
+    gave_up = threading.Event()
+    with Leases(Ledger(sessions, 1), lease=0.6, stall=3600, give_up=gave_up.set) as leases:
+        leases.hold([claim])
+        wait_for("the lease outlives its first term", lambda: renewed(sessions, claim))
+    assert not gave_up.is_set()
 
 
 def test_a_row_that_was_erased_is_known_as_lost_and_one_that_ended_is_not(
