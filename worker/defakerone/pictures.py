@@ -19,6 +19,7 @@ from worker.defakerone.verdict import AUTHENTIC, FAKE, LOCALIZATION_SKIPPED, Det
 Bytes = npt.NDArray[np.uint8]
 
 OVERLAY_SIDE: Final = 1600  # longer side of an overlay, pixels
+_CAPTION_WIDTH: Final = 520  # below it, a caption would not be legible
 _GLOW: Final = np.array([(255, 214, 10), (255, 120, 20), (230, 20, 70)], dtype=np.float32)  # faint, middle, certain
 _BADGES: Final = {FAKE: (200, 24, 60), AUTHENTIC: (20, 122, 86)}
 _UNDECIDED: Final = (96, 96, 108)
@@ -57,9 +58,9 @@ def overlay(image: Image.Image, detection: Detection, side: int = OVERLAY_SIDE) 
 def card(image: Image.Image, detection: Detection, side: int = OVERLAY_SIDE) -> Image.Image:
     """Return the overlay above a caption: the picture that `assay detect --out` writes."""
     picture = overlay(image, detection, side)
-    scale = max(picture.width, 360) / 900
-    bar = round(64 * max(scale, 0.5))
-    sheet = Image.new("RGB", (max(picture.width, 360), picture.height + bar), _PAPER)
+    width = max(picture.width, _CAPTION_WIDTH)
+    bar = round(64 * max(width / 900, 0.7))
+    sheet = Image.new("RGB", (width, picture.height + bar), _PAPER)
     sheet.paste(picture, ((sheet.width - picture.width) // 2, 0))
     _write_caption(sheet, picture.height, bar, detection)
     return sheet
@@ -67,9 +68,16 @@ def card(image: Image.Image, detection: Detection, side: int = OVERLAY_SIDE) -> 
 
 def headline(detection: Detection) -> str:
     """Say the verdict in one line."""
-    where = "not localized" if LOCALIZATION_SKIPPED in detection.reasons else f"{detection.area_fraction:.1%} marked"
+    where = _share(detection.area_fraction)
+    where = "not localized" if LOCALIZATION_SKIPPED in detection.reasons else where
     sure = "" if detection.probability is None else f", probability {detection.probability:.0%}"
     return f"score {detection.score:.2f}{sure}, {where}"
+
+
+def _share(fraction: float) -> str:
+    if fraction == 0:
+        return "nothing marked"
+    return f"{fraction:.1%} marked" if fraction >= 0.0005 else "a speck marked"
 
 
 def _fit(image: Image.Image, side: int) -> Image.Image:
@@ -114,7 +122,8 @@ def _write_caption(sheet: Image.Image, top: int, bar: int, detection: Detection)
     shift = bar * 0.16 if detection.reasons else 0
     draw.text((left, middle - shift), headline(detection), font=small, fill=_INK, anchor="lm")
     if detection.reasons:
-        draw.text((left, middle + shift), ", ".join(detection.reasons), font=small, fill=(170, 170, 182), anchor="lm")
+        reasons = ", ".join(reason.replace("_", " ") for reason in detection.reasons)
+        draw.text((left, middle + shift), reasons, font=small, fill=(170, 170, 182), anchor="lm")
 
 
 def _png(pixels: Bytes) -> bytes:

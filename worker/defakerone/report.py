@@ -18,7 +18,7 @@ from PIL import Image
 
 from worker.defakerone.files import Screened
 from worker.defakerone.pictures import encode_jpeg, headline, overlay
-from worker.defakerone.verdict import AUTHENTIC, FAKE, INCONCLUSIVE
+from worker.defakerone.verdict import AUTHENTIC, FAKE, INCONCLUSIVE, Detection
 
 _THUMBNAIL: Final = 480
 _TEMPLATE: Final = "contact_sheet.html"
@@ -51,9 +51,14 @@ def make_card(result: Screened) -> Card:
         f'<img class="plain" alt="{name}, untouched" src="{_inline(plain)}"></div>'
         f'<h2>{name}</h2><p><b class="label">{detection.label}</b> {escape(headline(detection))}</p>'
         f'<div class="bar"><i style="width:{detection.score:.1%}"></i></div>'
-        f'<p class="extent">extent: {detection.extent}, {len(detection.regions)} regions</p>'
+        f'<p class="extent">{_regions(detection)}</p>'
         f'<ul class="notes">{notes}</ul></li>',
     )
+
+
+def _regions(detection: Detection) -> str:
+    count = len(detection.regions)
+    return f"extent {detection.extent}, {count} region{'' if count == 1 else 's'}" if count else "no region"
 
 
 def write_report(path: Path, cards: list[Card], weights: str) -> None:

@@ -68,7 +68,7 @@ def test_written_masks_and_heat_maps_are_what_the_model_found(folder: Path, tmp_
     assert float(np.abs(heat.astype(float) - detection.heatmap * 255.0).max()) <= 0.51
     assert Path(line["mask"]) == out / "b.png.mask.png"
     with Image.open(out / "b.png.overlay.jpg") as overlay:
-        assert overlay.width == 360
+        assert overlay.width == 520  # narrower, the caption would not be legible
         assert overlay.height > 480
 
 
