@@ -33,9 +33,20 @@ class S3Store:
                 read_timeout=30,
                 retries={"max_attempts": 3, "mode": "standard"},
                 max_pool_connections=32,
+                # Said aloud, because boto3 presigns by version 2 where it still can, which encrypted buckets refuse.
+                signature_version="s3v4",
+                s3={"addressing_style": self._addressing, "us_east_1_regional_endpoint": "regional"},
             )
             self._made = boto3.session.Session().client("s3", endpoint_url=self.endpoint_url, config=config)
         return self._made
+
+    @property
+    def _addressing(self) -> str:
+        """Amazon's regional hosts, where boto3 would presign for the global one, which redirects new buckets.
+
+        Its choice stands for other makers' endpoints, and for a name with dots, which fits no certificate as a host.
+        """
+        return "virtual" if self.endpoint_url is None and "." not in self.bucket else "auto"
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:

@@ -4,34 +4,14 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
-from screening.embedded.process import free_port
 from tests.faults.conftest import UPLOADS
+from tests.object_store import CREDENTIALS, ObjectStore
 from tests.running_line import RunningLine, picture, running_line, wait_for
 
 # boto3's own: the credentials it makes of the environment use a deprecated clock.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore")
-
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-class ObjectStore:
-    """moto's S3 server, which keeps its objects over a restart on the same port."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
-        self._server.start()
-
-    def stop(self) -> None:
-        self._server.stop()
 
 
 @pytest.fixture
@@ -39,7 +19,7 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     store = ObjectStore()
-    boto3.client("s3", endpoint_url=store.url).create_bucket(Bucket="assay")
+    store.client.create_bucket(Bucket="assay")
     yield store
     store.stop()
 

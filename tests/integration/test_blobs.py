@@ -153,6 +153,24 @@ def test_a_signed_address_serves_the_blob_where_there_is_one(store: BlobStore) -
     assert (answer.content, answer.headers["content-type"]) == (b"pixels", "image/png")
 
 
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+def test_a_signed_address_names_the_region_and_the_present_signature(
+    region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The global host redirects to a new bucket's region, where the signature no longer fits."""
+    for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "s"), ("DEFAULT_REGION", region)):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    for bucket, begin in (
+        ("assay-blobs", f"https://assay-blobs.s3.{region}.amazonaws.com/some/prefix/k?"),
+        ("assay.example.com", f"https://s3.{region}.amazonaws.com/assay.example.com/some/prefix/k?"),
+    ):
+        url = S3Store(bucket, "some/prefix").signed_url("k", 60)
+        assert url is not None
+        assert url.startswith(begin), url
+        asked = httpx.URL(url).params
+        assert (asked["X-Amz-Algorithm"], asked["X-Amz-Expires"]) == ("AWS4-HMAC-SHA256", "60")
+
+
 def test_a_check_leaves_nothing_behind(store: BlobStore) -> None:
     store.check()
     assert list(store.keys("")) == []
