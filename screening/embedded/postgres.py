@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from screening.embedded.process import free_port, start, stop, wait_until
+from screening.embedded.process import ServerDidNotStartError, free_port, start, stop, wait_until
 from screening.errors import ConfigurationError
 
 MAJOR = 16
@@ -73,8 +73,13 @@ class EmbeddedPostgres:
             str(binaries / "initdb"), "-D", str(self._data), "-U", "postgres", "--encoding=utf8", "--no-locale",
             "--auth=scram-sha-256", f"--pwfile={secret}", "--no-sync",
         ]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, user=self._user, cwd="/")  # noqa: S603
+        made = subprocess.run(command, capture_output=True, text=True, user=self._user, cwd="/")  # noqa: S603
         secret.unlink()
+        if made.returncode != 0:
+            shutil.rmtree(self._data, ignore_errors=True)  # initdb refuses a folder that a failed one has left
+            raise ServerDidNotStartError(
+                f"PostgreSQL could not create its data in {self._data}:\n{made.stderr.strip()[-2000:]}"
+            )
 
     def _answers(self) -> bool:
         try:

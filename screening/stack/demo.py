@@ -3,7 +3,6 @@
 import json
 import secrets
 from dataclasses import asdict, dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -19,6 +18,7 @@ from screening.webhook_secrets import SecretBox
 PLATFORM = "demo"
 EMAIL = "reviewer@demo.example"
 NAME = "Demo reviewer"
+NEW_START = "Start with a new --data-dir, or with --no-demo and make a key with `assay admin create-key`."
 SCOPES = frozenset({Scope.READ, Scope.WRITE, Scope.REVIEW, Scope.ADMIN})
 
 
@@ -39,9 +39,10 @@ class Credentials:
 
 def credentials(home: Home, sessions: sessionmaker[Session], box: SecretBox, url: str) -> Credentials:
     """The demo's credentials, kept over restarts; only the address may change."""
-    known: dict[str, Any] = json.loads(home.demo.read_text()) if home.demo.exists() else {}
-    if known:
-        made = Credentials(**(known | {"url": url}))
+    known = _known(home)
+    if known is not None:
+        made = known
+        made.url = url
     else:
         with sessions.begin() as session:
             made = _new(session, home, box, url)
@@ -49,11 +50,20 @@ def credentials(home: Home, sessions: sessionmaker[Session], box: SecretBox, url
     return made
 
 
+def _known(home: Home) -> Credentials | None:
+    """What an earlier start wrote. Raises DemoCredentialsLostError where that cannot be read any more."""
+    if not home.demo.exists():
+        return None
+    try:
+        return Credentials(**json.loads(home.demo.read_text()))
+    except (ValueError, TypeError) as error:
+        raise DemoCredentialsLostError(f"{home.demo} is not what an earlier start wrote. {NEW_START}") from error
+
+
 def _new(session: Session, home: Home, box: SecretBox, url: str) -> Credentials:
     if platforms.by_name(session, PLATFORM) is not None:
         raise DemoCredentialsLostError(
-            f"The demo's credentials, {home.demo}, are gone, and a key is shown only once. Start with a new "
-            "--data-dir, or with --no-demo and make a key with `assay admin create-key`."
+            f"The demo's credentials, {home.demo}, are gone, and a key is shown only once. {NEW_START}"
         )
     platform = platforms.create(session, PLATFORM)
     key = api_keys.create(session, platform.id, SCOPES)

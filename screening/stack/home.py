@@ -16,6 +16,10 @@ from screening.errors import AssayError
 ROOT_DATA = Path("/var/lib/assay")
 
 
+class DataDirectoryError(AssayError):
+    """The data directory cannot be written to."""
+
+
 class StackAlreadyRunningError(AssayError):
     """Another `assay up` holds this data directory."""
 
@@ -44,9 +48,14 @@ class Home:
 
     def claim(self) -> None:
         """Create the folder and hold it until this process ends, however it ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.logs.mkdir(exist_ok=True)
-        self._lock = (self.folder / "lock").open("w")
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / "lock").open("w")
+        except OSError as error:
+            raise DataDirectoryError(
+                f"Assay keeps its data in {self.folder}, which cannot be written to ({error.strerror}): give a folder "
+                "of your own as --data-dir."
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -71,7 +71,7 @@ def wait(
                 yield row
         if open_ids and time.monotonic() > deadline:
             raise SamplesDidNotEndError(
-                f"{len(open_ids)} of {len(ids)} samples have not ended after {seconds:.0f} s; see the worker's log."
+                f"{len(open_ids)} of {len(ids)} samples have not ended after {seconds:.0f} s; see the log screen.log."
             )
         between()
         time.sleep(0.2)

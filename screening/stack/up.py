@@ -29,6 +29,7 @@ from screening.webhook_secrets import SecretBox
 DEFAULT_PORT = 8000
 READY_SECONDS = 180.0
 SAMPLE_SECONDS = 300.0
+MOST_RESTARTS = 3  # of one process before the stack is ready: what dies so often will not get better
 console = Console()
 
 
@@ -50,7 +51,7 @@ def up(port: int, data_dir: Path | None, no_demo: bool) -> None:
         signal.signal(number, _stop_on_signal)
     home = Home(data_dir or Path(".assay"), chosen=data_dir is not None)
     try:
-        run(home, port or _default_port(), with_demo=not no_demo)
+        run(home, _free(port) if port else _default_port(), with_demo=not no_demo)
     except KeyboardInterrupt:
         console.print("Stopped.")
     except AssayError as error:
@@ -59,6 +60,12 @@ def up(port: int, data_dir: Path | None, no_demo: bool) -> None:
 
 def _default_port() -> int:
     return free_port() if listening(DEFAULT_PORT) else DEFAULT_PORT
+
+
+def _free(port: int) -> int:
+    if listening(port):
+        raise StackNotReadyError(f"Port {port} is taken: give another --port, or none to have a free one chosen.")
+    return port
 
 
 def run(home: Home, port: int, *, with_demo: bool) -> None:
@@ -140,8 +147,18 @@ def _wait_ready(supervisor: Supervisor, url: str) -> None:
         while not _answers(f"{url}/readyz"):
             if time.monotonic() > deadline:
                 raise StackNotReadyError(f"The API did not become ready; see {supervisor.log('api')}.")
-            supervisor.revive()
+            _revive(supervisor)
             time.sleep(0.2)
+
+
+def _revive(supervisor: Supervisor) -> None:
+    """Start again what has died, and say why once it is hopeless."""
+    supervisor.revive()
+    for child in supervisor.children:
+        if child.restarts >= MOST_RESTARTS:
+            log = supervisor.log(child.name)
+            tail = log.read_text(errors="replace")[-2000:]
+            raise StackNotReadyError(f"The process {child.name} ends again and again; its log {log} ends:\n{tail}")
 
 
 def _answers(url: str) -> bool:
@@ -161,7 +178,7 @@ def _screen_samples(supervisor: Supervisor, credentials: demo.Credentials) -> No
         columns = (TextColumn("Screening the samples"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("samples", total=len(ids))
-            for row in samples.wait(client, ids, SAMPLE_SECONDS, supervisor.revive):
+            for row in samples.wait(client, ids, SAMPLE_SECONDS, lambda: _revive(supervisor)):
                 progress.advance(task)
                 rows.append(row)
     console.print(_table({sample.client_ref: sample.label for sample in bundled}, rows))
