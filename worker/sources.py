@@ -106,7 +106,8 @@ class Sources:
         except HeaderRefusedError as error:
             outcome = Failed(error.failure, strike=False)
         except BlobStoreError as error:
-            logger.warning("sources.blob_store", error=str(error))
+            # Not the message: it names the object, and platforms name objects after people.
+            logger.warning("sources.blob_store", error=error.code or type(error).__name__)
             outcome = Released("blob_store")
         except MemoryError:
             outcome = Released("memory")
