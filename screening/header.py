@@ -39,6 +39,7 @@ SIGNATURES = (
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 MAX_READS = 20_000  # real headers take some hundreds
+MAX_EXIF_BYTES = 64 * 1024  # of a chunk that is read for its orientation alone; JPEG's holds no more
 MAX_HEADER_BYTES = 16 * MEBIBYTE  # phones put whole depth maps before the first scan
 
 # Image generators write their recipe into packed text; Pillow's own limit of 1 MiB refuses real files.
@@ -118,7 +119,7 @@ def read(file: BinaryIO, size: int, settings: Settings) -> Header:
     allowance = size + MEBIBYTE if _reads_whole(begin) else min(size, MAX_HEADER_BYTES) + MEBIBYTE
     try:
         with Image.open(_CountedFile(file, allowance), formats=OPENED_AS) as image:  # type: ignore[arg-type]
-            header = _describe(image)
+            header = _describe(image, _orientation(image, file))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise _too_many(settings) from None
     except UnidentifiedImageError:
@@ -158,23 +159,45 @@ def _reads_whole(begin: bytes) -> bool:
     return begin[:4] == b"RIFF" or begin[4:8] == b"ftyp"
 
 
-def _describe(image: Image.Image) -> Header:
-    orientation = _orientation(image)
+def _describe(image: Image.Image, orientation: int) -> Header:
     swap = orientation in TURNED and image.format != "TIFF"  # whose reader has swapped them already
     width, height = image.size[::-1] if swap else image.size
     return Header(FORMATS[image.format or ""], width, height, turned=orientation in range(2, 9))
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, file: BinaryIO) -> int:
     """The EXIF orientation, 1 where there is none or it cannot be read.
 
     The class's own method, because PNG's would decode the pixels to find an `eXIf` chunk behind them.
     """
     try:
-        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        exif = Image.Image.getexif(image)
+        if image.format == "PNG" and (last := _last_exif(file)):
+            exif.load(last)
+        value = exif.get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, ValueError, TypeError, OSError, KeyError, IndexError, OverflowError, struct.error):
         return 1
     return value if isinstance(value, int) else 1
+
+
+def _last_exif(file: BinaryIO) -> bytes:
+    """The last `eXIf` chunk of a PNG, which may lie behind the pixels: the one that holds, as decoders read on to it.
+
+    From head of chunk to head of chunk, and no further than real files have them: what is beyond, the worker finds.
+    """
+    found = b""
+    file.seek(len(b"\x89PNG\r\n\x1a\n"))
+    for _ in range(MAX_READS):
+        head = file.read(8)
+        if len(head) < 8:
+            break
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"eXIf" and length <= MAX_EXIF_BYTES:
+            found = file.read(length)
+            file.seek(4, 1)
+        else:
+            file.seek(length + 4, 1)
+    return found
 
 
 def _checked(header: Header, settings: Settings) -> Header:

@@ -291,6 +291,24 @@ DAMAGED_METADATA = [
         format="jpeg",
     ),
     Case(
+        "EXIF behind the pixels of a PNG, which lies on its side",
+        lambda: crafting.png_of(
+            np.ascontiguousarray(np.rot90(pixels())), after=[chunk(b"eXIf", crafting.exif(6, "MM"))]
+        ),
+        seen=pixels,
+        format="png",
+    ),
+    Case(
+        "EXIF before and behind the pixels of a PNG",
+        lambda: crafting.png_of(
+            np.ascontiguousarray(np.rot90(pixels())),
+            before=[chunk(b"eXIf", crafting.exif(1, "II"))],
+            after=[chunk(b"eXIf", crafting.exif(6, "II"))],
+        ),
+        seen=pixels,
+        format="png",
+    ),
+    Case(
         "EXIF behind the pixels of a PNG",
         lambda: crafting.png_of(
             np.ascontiguousarray(pixels()[::-1, ::-1]), after=[chunk(b"eXIf", crafting.exif(3, "II"))]

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from uuid import uuid4
 
 import boto3
@@ -41,7 +41,7 @@ class S3Store:
         return self._made
 
     @property
-    def _addressing(self) -> str:
+    def _addressing(self) -> Literal["virtual", "auto"]:
         """Amazon's regional hosts, where boto3 would presign for the global one, which redirects new buckets.
 
         Its choice stands for other makers' endpoints, and for a name with dots, which fits no certificate as a host.

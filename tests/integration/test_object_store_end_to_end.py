@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -186,13 +187,14 @@ def test_a_bucket_that_was_closed_after_the_answer_is_not_read(service: Service,
     service.objects.client.put_object(Bucket="another", Key="cat.jpg", Body=picture(rng))
     with service.line.sessions.begin() as session:
         session.get_one(Platform, service.line.platform).buckets = ["acme-uploads", "another"]
-    service.objects.stop()  # so that the worker cannot be faster than the operator
+    [worker] = [process for process in service.line.processes if process.name == "worker screen"]
+    worker.send_all(signal.SIGSTOP)  # so that it cannot be faster than the operator
     try:
         answer = service.send_object("s3://another/cat.jpg")
         with service.line.sessions.begin() as session:
             session.get_one(Platform, service.line.platform).buckets = ["acme-uploads"]
     finally:
-        service.objects.start()
+        worker.send_all(signal.SIGCONT)
     made = service.ended(answer)
     assert (made["state"], made["error"]["code"]) == ("failed", "object_forbidden")
 
