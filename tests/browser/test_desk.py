@@ -164,9 +164,11 @@ def test_every_key_of_the_help_does_what_it_says(dashboard: Dashboard, browser: 
     expect(layer).to_have_css("visibility", "hidden")
     page.keyboard.up("m")
     expect(layer).to_have_css("visibility", "visible")
+    place = page.locator(".frame").bounding_box()
     for key, text_ in (("j", "Region 1 of 2"), ("j", "Region 2 of 2"), ("k", "Region 1 of 2")):
         page.keyboard.press(key)
         expect(page.locator("#position")).to_contain_text(text_)
+    assert page.locator(".frame").bounding_box() == place  # nothing moves that the reviewer did not move
     page.keyboard.press("z")
     expect(page.locator("#loupe")).to_be_visible()
     page.wait_for_function("() => document.querySelector('#loupe [data-of=ela]').width > 0")
@@ -215,6 +217,7 @@ def test_what_a_colleague_holds_can_be_looked_at_and_not_decided(
     sign_in(page, dashboard.url, target=page_of(review_id))
     page.wait_for_selector("#desk[data-ready]")
     expect(page.locator("#standing")).to_contain_text("A colleague has this image.")
+    expect(page.locator("img.picture")).to_be_visible()
     page.keyboard.press("f")
     assert page.locator("#desk").get_attribute("data-chosen") == ""
     expect(page.get_by_role("button", name="Fake")).to_be_hidden()

@@ -266,7 +266,7 @@ function walk(step) {
 function tool(name) {
   if (!viewer.sources) return;
   const active = brush.choose(name);
-  for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === active));
+  for (const button of document.querySelectorAll("button[data-tool]")) button.setAttribute("aria-pressed", String(button.dataset.tool === active));
 }
 
 // ---- keys and buttons ----------------------------------------------------------------------------------------------
