@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 
@@ -37,6 +38,11 @@ class PageRoute(APIRoute):
                 return RedirectResponse(f"/signin?next={quote(_here(request), safe='')}", 303)
             except Problem as problem:
                 return error_page(problem.kind.status, problem.kind.title, str(problem.detail))
+            except RequestValidationError as error:
+                what = ", ".join(str(wrong["loc"][-1]) for wrong in error.errors())
+                return error_page(
+                    422, "Not like this", f"This address or form has something that does not fit: {what}."
+                )
             except RoleTooSmallError as error:
                 return error_page(403, "Not with your role", str(error))
             except NotGrantedError:

@@ -255,3 +255,15 @@ def test_the_newest_entries_are_verified_without_reading_the_rest(
     with sessions() as session:
         assert audit.verify_newest(session, 10).broken_at == 25
         assert audit.verify_newest(session, 3).broken_at is None
+
+
+@pytest.mark.parametrize(
+    "address", ["/quality?days=0", "/quality?days=x", "/audit?before=x", f"/audit?kind={'x' * 200}"]
+)
+async def test_an_address_that_does_not_fit_is_answered_with_a_page(
+    app: FastAPI, sessions: Sessions, platform: Platform, address: str
+) -> None:
+    async with signed_in(app, sessions, platform, role=Role.LEAD) as page:
+        answer = await page.get(address)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "text/html; charset=utf-8")
+    assert "has something that does not fit" in answer.text
