@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from worker.defakerone.calibration import Calibration
+from worker.defakerone.calibration import Calibration, MaskEvidence
 from worker.defakerone.errors import InferenceError
 from worker.defakerone.guard import TOO_SMALL, Guard
 from worker.defakerone.localization import EXTENT_NONE, Bytes, Floats, Localization, Region, localize, not_localized
@@ -102,7 +102,8 @@ def conclude(
     score = inference.score
     logits = inference.low_res_logits
     where = not_localized(size) if logits is None else localize(logits, side, size)
-    probability = None if calibration is None else calibration.probability(score)
+    seen = None if logits is None else MaskEvidence.of(logits)
+    probability = None if calibration is None else calibration.probability(score, seen)
     objections = [] if guard is None else guard.objections(size, score, inference.state.astype(np.float64))
     reservations = _reservations(score, probability, where, size, logits is None)
     return Detection(

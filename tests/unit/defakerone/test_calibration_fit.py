@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import optimize, special
 
-from worker.defakerone.calibration import Calibration
+from worker.defakerone.calibration import LIMIT, Calibration, MaskEvidence
+from worker.defakerone.errors import CheckpointError
 from worker.defakerone.evaluation.calibration import (
     MisrankedScoresError,
     apply,
     calibration_error,
     class_weights,
     fit_calibration,
+    fit_evidence,
     fit_isotonic,
     fit_temperature,
     log_loss,
@@ -174,3 +176,41 @@ def test_scores_that_rank_the_wrong_way_round_have_no_temperature_and_become_nea
     assert flat.probability(0.9) - flat.probability(0.1) < 0.1
     with pytest.raises(ValueError, match="between 0 and 1"):
         class_weights(truth, 1.0)
+
+
+def test_what_the_masks_say_is_weighed_with_the_score_and_the_weights_come_back() -> None:
+    random = np.random.default_rng(5)
+    scores, peak, background = (
+        special.expit(random.normal(0, 2, 4000)),
+        random.normal(0, 3, 4000),
+        random.normal(-4, 1, 4000),
+    )
+    truth = random.random(4000) < special.expit(0.5 * special.logit(scores) + 0.8 * peak - 0.3 * background - 1)
+    masks = [MaskEvidence(float(p), float(b)) for p, b in zip(peak, background, strict=True)]
+    scenes = [str(number) for number in range(4000)]
+    found = fit_evidence(scores, masks, truth, scenes)
+    assert found.calibration.weights == pytest.approx((0.5, 0.8, -0.3, -1), abs=0.2)
+    assert found.loss_after < fit_calibration(scores, truth, scenes).loss_after - 0.1
+    assert found.error_after < 0.05
+    chances = [found.calibration.probability(float(s), mask) for s, mask in zip(scores, masks, strict=True)]
+    assert calibration_error(np.array(chances), truth) < 0.05
+
+
+def test_without_a_mask_an_evidence_calibration_falls_back_to_the_score() -> None:
+    both = Calibration("e", "evidence", temperature=2.0, bias=-1.0, weights=(0.5, 1.0, 0.0, 0.0))
+    score_alone = Calibration("t", "temperature", temperature=2.0, bias=-1.0)
+    assert both.probability(0.8) == score_alone.probability(0.8)
+    assert both.probability(0.8, MaskEvidence(3.0, -5.0)) == pytest.approx(special.expit(0.5 * special.logit(0.8) + 3))
+    assert Calibration.from_json(json.loads(json.dumps(both.to_json()))) == both
+    with pytest.raises(CheckpointError, match="unusable"):
+        Calibration("e", "evidence", weights=(1.0, 2.0))
+
+
+def test_a_masks_evidence_is_its_strongest_region_and_its_background() -> None:
+    logits_ = np.full((128, 128), -6.0, np.float32)
+    logits_[:12, :12] = 40.0  # 0.9 % of the mask, beyond the limit
+    evidence = MaskEvidence.of(logits_)
+    assert evidence == MaskEvidence(LIMIT, -6.0)
+    logits_[:, :] = -6.0
+    logits_[0, 0] = 12.0
+    assert MaskEvidence.of(logits_).peak < -5.5  # one cell is no region

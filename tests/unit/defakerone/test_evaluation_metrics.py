@@ -138,21 +138,26 @@ def by_definition(images: MeasuredImages) -> dict[str, float | None]:
     called = [bool(s >= 0.5) for s in images.score]
     fakes, authentic = [i for i in rows if truth[i]], [i for i in rows if not truth[i]]
     masked = [i for i in rows if not np.isnan(images.pixel_f1[i, 0])]
-    score = list(images.score)
 
-    def auc(among: list[int]) -> tuple[float | None, int]:
+    def auc(score: list[float], among: list[int]) -> tuple[float | None, int]:
         positives, negatives = [score[i] for i in among if truth[i]], [score[i] for i in among if not truth[i]]
         pairs = len(positives) * len(negatives)
         return (pairwise_auc(positives, negatives) if pairs else None), pairs
 
-    sets = [auc([i for i in rows if images.data_set[i] == code]) for code in range(3)]
-    pairs = sum(n for _, n in sets)
+    def pooled(score: list[float]) -> float | None:
+        sets = [auc(score, [i for i in rows if images.data_set[i] == code]) for code in range(3)]
+        pairs = sum(n for _, n in sets)
+        return sum((a or 0) * n for a, n in sets) / pairs if pairs else None
+
+    score, probability = list(images.score), list(images.probability)
     sensitivity = mean_of([called[i] for i in fakes])
     alarms = mean_of([called[i] for i in authentic])
     curve = [mean_of([images.pixel_f1[i, k] for i in masked]) for k in range(257)]
     return {
-        "image_auc": auc(list(rows))[0],
-        "image_auc_pooled": sum((a or 0) * n for a, n in sets) / pairs if pairs else None,
+        "image_auc": auc(score, list(rows))[0],
+        "image_auc_pooled": pooled(score),
+        "probability_auc": auc(probability, list(rows))[0],
+        "probability_auc_pooled": pooled(probability),
         "accuracy": mean_of([called[i] == truth[i] for i in rows]),
         "balanced_accuracy": None if sensitivity is None or alarms is None else (sensitivity + 1 - alarms) / 2,
         "image_f1": f1_by_counting(called, truth),
@@ -220,6 +225,7 @@ def test_each_metric_says_how_many_images_it_rests_on(images: MeasuredImages) ->
     classes = [{bool(images.truth[i]) for i in rows if images.data_set[i] == code} for code in range(3)]
     expected = dict.fromkeys(METRICS, len(images)) | {
         "image_auc_pooled": sum(len(classes[int(images.data_set[i])]) == 2 for i in rows),
+        "probability_auc_pooled": sum(len(classes[int(images.data_set[i])]) == 2 for i in rows),
         "recall": fakes,
         "false_positive_rate": len(images) - fakes,
         "false_area": len(images) - fakes,

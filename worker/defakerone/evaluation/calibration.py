@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.defakerone.calibration import Calibration
+from worker.defakerone.calibration import Calibration, MaskEvidence
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -96,6 +96,42 @@ def fit_temperature(scores: Floats, truth: Flags, weights: Floats | None = None)
     return _named(Calibration("", "temperature", temperature=1 / slope, bias=bias))
 
 
+def fit_evidence(
+    scores: Floats, masks: Sequence[MaskEvidence], truth: Flags, scenes: Sequence[str], *, seed: int = 0
+) -> CalibrationFit:
+    """Weigh the score and what the masks say by logistic regression, with a ridge of one on standardised columns.
+
+    The errors before are those of the score alone. Raises ValueError as `fit_calibration` does.
+    """
+    scores, truth = _checked(scores, truth)
+    columns = np.column_stack([logits(scores), [mask.peak for mask in masks], [mask.background for mask in masks]])
+    folds, held_out = _folds(truth, scenes, seed), np.zeros(len(scores))
+    for fold in np.unique(folds):
+        held = folds == fold
+        found = _standardised(columns[~held], truth[~held])
+        held_out[held] = 1 / (1 + np.exp(-(columns[held] @ found[:-1] + found[-1])))
+    alone = fit_calibration(scores, truth, scenes, seed=seed)
+    score_only = alone.calibration if alone.calibration.kind == "temperature" else Calibration("", "temperature")
+    weights = tuple(float(weight) for weight in _standardised(columns, truth))
+    evidence = Calibration("", "evidence", score_only.temperature, score_only.bias, weights=weights)
+    ones = np.ones(len(scores))
+    return CalibrationFit(
+        calibration=_named(evidence),
+        n=len(scores),
+        error_before=calibration_error(scores, truth),
+        error_after=calibration_error(held_out, truth),
+        loss_before=log_loss(scores, truth, ones),
+        loss_after=log_loss(held_out, truth, ones),
+    )
+
+
+def _standardised(columns: Floats, truth: Flags) -> Floats:
+    """Fit on columns of mean 0 and spread 1, and give the weights of the columns as they came."""
+    mean, spread = columns.mean(0), columns.std(0) + 1e-6
+    found = _logistic_weights((columns - mean) / spread, truth.astype(float), np.ones(len(truth)), ridge=1.0)
+    return np.append(found[:-1] / spread, found[-1] - (found[:-1] / spread) @ mean)
+
+
 def fit_isotonic(scores: Floats, truth: Flags, weights: Floats | None = None) -> Calibration:
     """The monotone table that fits best in the square (Zadrozny and Elkan 2002), by pooling adjacent violators.
 
@@ -171,24 +207,35 @@ def logits(scores: Floats) -> Floats:
 
 
 def _logistic_regression(x: Floats, target: Floats, weights: Floats) -> tuple[float, float]:
-    """Slope and intercept by Newton's method with step halving; the loss is convex, so this is the optimum."""
-    features = np.stack([x, np.ones_like(x)], axis=1)
+    """Slope and intercept."""
+    slope, intercept = _logistic_weights(x[:, None], target, weights, start=1.0)
+    return float(slope), float(intercept)
+
+
+def _logistic_weights(x: Floats, target: Floats, weights: Floats, *, start: float = 0.0, ridge: float = 0.0) -> Floats:
+    """Weights of the columns of x (n, k) and the intercept: (k + 1,).
+
+    Newton's method with step halving; the loss is convex, so this is the optimum. `ridge` holds the columns' weights
+    near 0, never the intercept.
+    """
+    features = np.column_stack([x, np.ones(len(x))])
+    held = ridge * np.append(np.ones(x.shape[1]), 0.0)
 
     def loss(at: Floats) -> float:
         z = features @ at
-        return float((weights * (np.logaddexp(0, z) - target * z)).sum())
+        return float((weights * (np.logaddexp(0, z) - target * z)).sum() + (held * at**2).sum() / 2)
 
-    point = np.array([1.0, 0.0])
+    point = np.append(np.full(x.shape[1], start), 0.0)
     for _ in range(NEWTON_STEPS):
         p = 1 / (1 + np.exp(-features @ point))
-        gradient = features.T @ (weights * (p - target))
-        curvature = (features * (weights * p * (1 - p))[:, None]).T @ features + 1e-9 * np.eye(2)
+        gradient = features.T @ (weights * (p - target)) + held * point
+        curvature = (features * (weights * p * (1 - p))[:, None]).T @ features + np.diag(held + 1e-9)
         step = np.linalg.solve(curvature, gradient)
         scale = next((s for s in 0.5 ** np.arange(30) if loss(point - s * step) < loss(point)), 0.0)
         point = point - scale * step
         if scale == 0.0 or np.abs(scale * step).max() < 1e-10:
             break
-    return float(point[0]), float(point[1])
+    return np.asarray(point, np.float64)
 
 
 def _pool_ties(scores: Floats, truth: Flags, weights: Floats) -> tuple[Floats, Floats, Floats]:

@@ -6,7 +6,7 @@ from two definitions. Undefined values (an AUC without a negative, a mean over n
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -22,7 +22,7 @@ DECISION_THRESHOLD = 0.5
 
 ROUNDING = 1e-12
 """Means that differ by less are equal: sums of the same values may round differently."""
-TWO_CLASSES = ("image_auc", "image_auc_pooled", "balanced_accuracy")
+TWO_CLASSES = ("image_auc", "image_auc_pooled", "probability_auc", "probability_auc_pooled", "balanced_accuracy")
 """Metrics that set fakes against authentic images, and so rest on both."""
 
 
@@ -57,6 +57,16 @@ def image_auc(images: MeasuredImages, weights: Floats) -> Floats:
     """ROC-AUC of the score over all pairs of a fake and an authentic image; ties count one half."""
     concordant, pairs = _concordance(images, weights)
     return _ratio(concordant, pairs)
+
+
+def probability_auc(images: MeasuredImages, weights: Floats) -> Floats:
+    """`image_auc` of the probability, which may weigh more than the score; the score's where there is none."""
+    return image_auc(replace(images, score=images.probability), weights)
+
+
+def probability_auc_pooled(images: MeasuredImages, weights: Floats) -> Floats:
+    """`image_auc_pooled` of the probability."""
+    return image_auc_pooled(replace(images, score=images.probability), weights)
 
 
 def image_auc_pooled(images: MeasuredImages, weights: Floats) -> Floats:
@@ -157,6 +167,8 @@ Metric = Callable[[MeasuredImages, Floats], Floats]
 METRICS: Mapping[str, Metric] = {
     "image_auc": image_auc,
     "image_auc_pooled": image_auc_pooled,
+    "probability_auc": probability_auc,
+    "probability_auc_pooled": probability_auc_pooled,
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "image_f1": image_f1,
@@ -176,7 +188,7 @@ METRICS: Mapping[str, Metric] = {
 
 def counted_images(name: str, images: MeasuredImages) -> NDArray[np.bool_]:
     """Which images the metric `name` rests on."""
-    if name == "image_auc_pooled":
+    if name in ("image_auc_pooled", "probability_auc_pooled"):
         both = np.intersect1d(images.data_set[images.truth], images.data_set[~images.truth])
         return np.isin(images.data_set, both)
     if name == "pixel_auc":

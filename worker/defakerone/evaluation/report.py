@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.defakerone.evaluation import charts
 from worker.defakerone.evaluation.cases import Case
-from worker.defakerone.evaluation.table import COMPARED, DETECTION, LOCALIZATION, name_of
+from worker.defakerone.evaluation.table import COMPARED, DETECTION, LOCALIZATION, UNDEFINED, name_of
 
 Document = Mapping[str, Any]
 
@@ -81,7 +81,7 @@ def _comparison(documents: Sequence[Document]) -> str:
     head = "".join(f"<th>{escape(heading)}</th>" for heading in COMPARED.values())
     rows = "".join(
         f"<tr><th>{escape(name_of(document['predictor']))}</th>"
-        + "".join(f"<td>{_cell(document['overall']['metrics'][metric])}</td>" for metric in COMPARED)
+        + "".join(f"<td>{_cell(document['overall']['metrics'].get(metric, UNDEFINED))}</td>" for metric in COMPARED)
         + "</tr>"
         for document in documents
     )

@@ -12,6 +12,7 @@ Document = Mapping[str, Any]
 DETECTION: Mapping[str, str] = {
     "image_auc": "AUC",
     "image_auc_pooled": "pooled AUC",
+    "probability_auc_pooled": "by probability",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced",
     "image_f1": "F1",
@@ -28,12 +29,15 @@ LOCALIZATION: Mapping[str, str] = {
 """Metric -> heading, in the order of the columns; `false_area` is of authentic images, the others of masks."""
 COMPARED: Mapping[str, str] = {
     "image_auc_pooled": "pooled image AUC",
+    "probability_auc_pooled": "by probability",
     "pixel_auc": "pixel AUC",
     "pixel_f1": "pixel F1 at 0.5",
     "pixel_f1_best": "pixel F1 at best threshold",
     "false_area": "false area",
 }
 """The figures by which predictors are set side by side."""
+UNDEFINED: Mapping[str, Any] = {"value": None, "low": None, "high": None}
+"""Stands in for a figure that an older document does not hold."""
 
 
 def print_tables(document: Document, others: Sequence[Document], console: Console) -> None:
@@ -118,7 +122,9 @@ def _comparison(documents: Sequence[Document]) -> Table:
         table.add_column(heading, justify="right", overflow="fold")
     for document in documents:
         metrics = document["overall"]["metrics"]
-        table.add_row(name_of(document["predictor"]), *(interval(metrics[metric]) for metric in COMPARED))
+        table.add_row(
+            name_of(document["predictor"]), *(interval(metrics.get(metric, UNDEFINED)) for metric in COMPARED)
+        )
     return table
 
 
