@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from worker.defakerone.attention import BlockAttention
 from worker.defakerone.config import DEFAKERONE_SMALL
 from worker.defakerone.grounding import build_grounding
-from worker.defakerone.training.auxiliary import coarser
+from worker.defakerone.training.auxiliary import AttentionWatch, coarser
 from worker.defakerone.training.forgery.operations import copy_move
 from worker.defakerone.training.forgery.photos import Pixels
 from worker.defakerone.training.forgery.synthesis import Sample
@@ -150,17 +150,41 @@ def test_attention_in_blocks_passes_the_same_gradients_as_torchs_own(keys: int) 
         assert torch.allclose(one, two, atol=1e-5)
 
 
-def test_a_matching_head_starts_by_finding_its_own_token_and_positions_start_as_waves() -> None:
+def test_a_matching_head_starts_by_passing_over_its_own_place_and_positions_start_as_waves() -> None:
     torch.manual_seed(SEED)
     grounding = build_grounding(DEFAKERONE_SMALL.grounding)
     trunk = grounding.image_encoder.trunk
-    start_matching(trunk)
-    attention = trunk.blocks[trunk.global_att_blocks[0]].attn
-    tokens = F.layer_norm(torch.randn(1, 8, 8, attention.qkv.in_features), (attention.qkv.in_features,))
-    query_key = attention.qkv(tokens).reshape(64, 3, attention.num_heads, -1)
-    scores = query_key[:, 0, 0] @ query_key[:, 1, 0].T / query_key.shape[-1] ** 0.5
-    assert (scores.argmax(1) == torch.arange(64)).all()
     taken = start_positions(trunk)
     assert taken == 8
     assert trunk.pos_embed[0, -taken:].abs().max() > 0.9
     assert not trunk.pos_embed[0, :-taken].any()
+    pictures = torch.randn(4, 3, 128, 128)
+    start_matching(grounding, pictures)
+    watch = AttentionWatch(grounding)
+    with torch.no_grad():
+        grounding.encode(pictures)
+    heads, seen = watch.heads[0], watch.seen[0]
+    query_key = seen.reshape(4, 256, 3, heads, -1)
+    scores = query_key[:, :, 0, 0] @ query_key[:, :, 1, 0].transpose(1, 2) * query_key.shape[-1] ** -0.5
+    own = scores.diagonal(dim1=1, dim2=2).mean()
+    assert own < scores.mean() - 2
+
+
+def test_the_matching_loss_teaches_a_head_to_find_copies_of_noise() -> None:
+    torch.manual_seed(SEED)
+    features = torch.randn(1, 64, 24)
+    features[:, 32:] = features[:, :32]  # the lower half repeats the upper one
+    index = torch.arange(64)
+    centre = torch.stack([(index % 8 + 0.5) / 8, (index // 8 + 0.5) / 8], -1)
+    field = centre[index.roll(32)].reshape(1, 8, 8, 2)
+    places = torch.cat([torch.cos(2 * torch.pi * centre), torch.sin(2 * torch.pi * centre)], -1)[None]
+    projection = torch.nn.Linear(28, 3 * 28)
+    optimizer = torch.optim.Adam(projection.parameters(), 0.02)
+    costs = []
+    for _ in range(60):
+        cost = correspondence_loss(projection(torch.cat([features, places], -1)).reshape(1, 8, 8, 84), 1, field)
+        optimizer.zero_grad()
+        cost.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        costs.append(float(cost.detach()))
+    assert costs[-1] < 0.3 < 3 < costs[0]

@@ -60,33 +60,24 @@ def multimask_loss(multimasks: Tensor, ious: Tensor, target: Tensor, weight: Ten
 
 
 def correspondence_loss(query_key: Tensor, heads: int, field: Tensor, count: int = 96) -> Tensor:
-    """Teach one attention head to look from a copied place to its double, and from any other place at itself.
+    """Teach one attention head to look from a copied place to its double.
 
     `query_key` (batch, h, w, 3 * dim) is a block's qkv projection. `field` (batch, h, w, 2) holds the x and y, in
     fractions of the picture, where each cell's content also lies; below 0 where it lies nowhere else, nan where nobody
-    knows. The loss is the cross-entropy of head 0's attention, at up to `count` cells of each kind and picture, against
-    the cells around the double (weighted bilinearly) or against the cell itself. The two kinds count alike.
+    knows. The loss is the cross-entropy of head 0's attention, at up to `count` copied cells of each picture, against
+    the cells around the double, weighted bilinearly. The cell itself competes: the head has to learn to pass over it.
     """
     batch, height, width, triple = query_key.shape
     split = query_key.reshape(batch, height * width, 3, heads, triple // 3 // heads).float()
     cells, goals = height * width, field.reshape(batch, height * width, 2)
     copied = goals[..., 0] >= 0  # nan compares false
-    alone = goals[..., 0] < 0
-    losses = []
-    for kind in (copied, alone):
-        luck = torch.rand(batch, cells, device=field.device) + kind
-        chosen = luck.topk(min(count, cells), dim=1).indices
-        queries = split[:, :, 0, 0].gather(1, chosen[..., None].expand(-1, -1, split.shape[-1]))
-        scores = torch.einsum("nqd,nkd->nqk", queries, split[:, :, 1, 0]) * queries.shape[-1] ** -0.5
-        likely = scores.log_softmax(-1)
-        if kind is copied:
-            goal = goals.gather(1, chosen[..., None].expand(-1, -1, 2)).nan_to_num().clamp(0, 1)
-            index, share = bilinear_cells(goal, height, width)
-            cost = -(likely.gather(2, index) * share).sum(-1)
-        else:
-            cost = -likely.gather(2, chosen[..., None])[..., 0]
-        losses.append(weighted_mean(cost, kind.gather(1, chosen).float()))
-    return torch.stack(losses).mean()
+    chosen = (torch.rand(batch, cells, device=field.device) + copied).topk(min(count, cells), dim=1).indices
+    queries = split[:, :, 0, 0].gather(1, chosen[..., None].expand(-1, -1, split.shape[-1]))
+    scores = torch.einsum("nqd,nkd->nqk", queries, split[:, :, 1, 0]) * queries.shape[-1] ** -0.5
+    goal = goals.gather(1, chosen[..., None].expand(-1, -1, 2)).nan_to_num().clamp(0, 1)
+    index, share = bilinear_cells(goal, height, width)
+    cost = -(scores.log_softmax(-1).gather(2, index) * share).sum(-1)
+    return weighted_mean(cost, copied.gather(1, chosen).float())
 
 
 def bilinear_cells(places: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
