@@ -7,6 +7,7 @@ replaced whole: a kill or a full disk leaves the last complete state.
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
@@ -21,11 +22,12 @@ from torch import Tensor
 from worker.defakerone.config import PRESETS, DeFakerOneConfig
 from worker.defakerone.detector import DeFakerOne
 from worker.defakerone.preprocessing import normalise
+from worker.defakerone.training.balance import balance_masks
 from worker.defakerone.training.batches import Batch, Collate, Views, batches
 from worker.defakerone.training.calibrate import calibrated
 from worker.defakerone.training.forgery.corpus import default_cache
 from worker.defakerone.training.forgery.photos import PhotoLibrary
-from worker.defakerone.training.forgery.synthesis import Synthesizer
+from worker.defakerone.training.forgery.synthesis import Sample, Synthesizer
 from worker.defakerone.training.initialisation import start_forensic, start_matching
 from worker.defakerone.training.lora import merge_adapters
 from worker.defakerone.training.objective import Objective, Result
@@ -38,7 +40,7 @@ from worker.defakerone.training.state import Position, TrainingError, write_whol
 from worker.defakerone.training.validation import validate
 
 log = structlog.get_logger()
-VALIDATION_SEED, CALIBRATION_SEED = 4242, 7171
+VALIDATION_SEED, BALANCE_SEED, CALIBRATION_SEED = 4242, 6161, 7171
 LOG_EVERY = 25
 TOKENIZER = Path(str(files("worker.defakerone"))) / "weights"  # the bundled checkpoint's own vocabulary
 PIECE_BYTES = 15_000_000
@@ -78,14 +80,17 @@ class Trainer:
         return self.folder / "checkpoint"
 
     def _calibrate(self) -> None:
-        """Fit calibration and guard on held-back forgeries that neither training nor early stopping has seen."""
-        library = PhotoLibrary(given(self.run.photos), "validation", self.run.cache or default_cache())
-        pictures = Synthesizer(library, CALIBRATION_SEED, self.run.recipe)
-        samples = (pictures.draw(number) for number in range(self.run.calibration_pictures))
+        """Fit mask balance, calibration and guard on forgeries that neither training nor early stopping has seen."""
         model = DeFakerOne.from_pretrained(self.folder / "checkpoint", self.device)
-        calibrated_model, report = calibrated(model, samples)
+        self._note(balance=balance_masks(model, self._held_back(BALANCE_SEED)))
+        calibrated_model, report = calibrated(model, self._held_back(CALIBRATION_SEED))
         self._note(calibration=report)
         calibrated_model.save_pretrained(self.folder / "checkpoint", max_shard_bytes=PIECE_BYTES)
+
+    def _held_back(self, seed: int) -> Iterator[Sample]:
+        library = PhotoLibrary(given(self.run.photos), "validation", self.run.cache or default_cache())
+        pictures = Synthesizer(library, seed, self.run.recipe)
+        return (pictures.draw(number) for number in range(self.run.calibration_pictures))
 
     def _train_stage(self, stage: Stage, resumed: dict[str, Any] | None) -> None:
         torch.manual_seed(self.run.seed + self.position.stage)
