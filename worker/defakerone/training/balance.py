@@ -1,8 +1,8 @@
 """Where does a mask end? At 0.5, so that is where masks have to be best.
 
-A mask branch that is unsure stays below 0.5 nearly everywhere: few pixels are manipulated, and cross-entropy is right
-to say so. Overlap with the truth (F1) asks for another point to cut at. The shift that makes 0.5 that point is fitted to
-held-back forgeries and folded into the decoder's own weights, so that nothing else has to know of it.
+A mask branch that is unsure stays below 0.5 nearly everywhere: few pixels are manipulated, and cross-entropy is
+right to say so. Overlap with the truth (F1) asks for another point to cut at. The shift that makes 0.5 that point is
+fitted to held-back forgeries and folded into the decoder's own weights: nothing else has to know of it.
 """
 
 from collections.abc import Iterable
