@@ -5,6 +5,7 @@ Everything comes from the environment with the prefix `ASSAY_`. One class holds 
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,6 +34,8 @@ class Settings(BaseSettings):
     # The detector.
     weights: Path | None = None  # None: the bundled checkpoint
     device: str = "auto"  # auto: cuda where there is one, else cpu
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 where the hardware multiplies it
+    compile: bool = False  # torch.compile, with CUDA graphs on a GPU; faster there, but minutes pass until it is ready
     batch_size: int = Field(
         default=8, ge=1, le=256
     )  # rows a claim takes; larger gains little on one GPU and delays fairness

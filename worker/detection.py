@@ -11,6 +11,7 @@ from PIL import Image
 import worker.defakerone
 from screening.settings import Settings
 from worker.defakerone import DeFakerOne
+from worker.defakerone.batching import bucket
 from worker.defakerone.placement import choose_device, choose_dtype
 from worker.defakerone.settings import InferenceSettings, MaskMode
 
@@ -23,17 +24,25 @@ def load(settings: Settings) -> DeFakerOne:
     return DeFakerOne.from_pretrained(
         settings.weights or BUNDLED,
         device=device,
-        dtype=choose_dtype("auto", device),
-        settings=InferenceSettings(mask_mode=MaskMode.parse(settings.mask_mode)),
+        dtype=choose_dtype(settings.dtype, device),
+        settings=InferenceSettings(mask_mode=MaskMode.parse(settings.mask_mode), compile=settings.compile),
     )
 
 
-def warm(model: DeFakerOne) -> None:
+def warm(model: DeFakerOne, batch_size: int) -> None:
     """Run it once, so that the first upload waits for nothing.
 
-    On a GPU every shape costs something once; on a CPU the first image touches all there is to touch.
+    On a GPU every shape costs something once, compiled code most of all: there, each shape that a batch of up to
+    `batch_size` images can take is run. On a CPU the first image touches all there is to touch.
     """
-    if model.device.type == "cuda":
+    if model.settings.compile:
+        model.warm(buckets(batch_size))
+    elif model.device.type == "cuda":
         model.warm()
     else:
         model.detect([Image.new("RGB", (448, 448), "grey")])
+
+
+def buckets(batch_size: int) -> list[int]:
+    """Return the row counts that compiled passes of up to `batch_size` images are filled up to."""
+    return sorted({bucket(count) for count in range(1, batch_size + 1)})
