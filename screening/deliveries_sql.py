@@ -3,6 +3,9 @@
 # Claims take turns, so that the limits below hold exactly: what one claim took, the next one sees.
 CLAIM_LOCK = "SELECT pg_advisory_xact_lock(:family, 2)"
 
+# Drains end one after the other; see worker/deliveries/turns.py.
+END_LOCK = "SELECT pg_try_advisory_xact_lock(:family, 3)"
+
 # Fair share: an endpoint has at most :per_endpoint attempts under way (an ordered one has one), a platform at most
 # :per_platform. Rows are taken in the order of how much their platform already has under way, so that one platform's
 # slow endpoints leave room for everybody else's.

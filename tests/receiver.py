@@ -29,7 +29,7 @@ class Request:
 class Reply:
     """One answer. `raw` replaces everything, `endless` drips a body for ever, `delay` comes before the status.
 
-    `hold` keeps the answer back until it returns True, or for ten seconds.
+    `hold` keeps the answer back until it returns True, or for twenty seconds.
     """
 
     status: int = 204
@@ -143,7 +143,7 @@ class Receiver:
 
     async def _hold(self, reply: Reply) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while reply.hold is not None and not reply.hold():  # noqa: ASYNC110 - the test's thread says when
                     await asyncio.sleep(0.01)
 

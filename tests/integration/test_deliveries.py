@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 from standardwebhooks import Webhook
+from structlog.testing import capture_logs
 
 from screening import deliveries, endpoints, events, jobs, platforms, webhook_secrets
 from screening.deliveries import Limits
@@ -374,7 +375,9 @@ def test_a_defect_that_one_delivery_brings_out_fails_that_delivery_alone(
     with sessions.begin() as session:
         session.get_one(Endpoint, broken).secret = BOX.seal("whsec_!")  # decrypts to what no library can sign with
     happen(sessions, platform, 3)
-    assert send(settings) == Drained(attempts=6, delivered=3)
+    with capture_logs() as logged:
+        assert send(settings) == Drained(attempts=6, delivered=3)
+    assert [line["event"] for line in logged] == ["delivery.defect"] * 3
     assert {a.error for a in log(sessions, broken)} == {"internal"}
     assert {row.state for row in rows(sessions, broken)} == {"pending"}
 

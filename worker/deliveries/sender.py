@@ -31,15 +31,14 @@ from screening.settings import Settings
 from screening.webhook_secrets import SecretBox
 from worker import metrics
 from worker.deliveries import signing
+from worker.deliveries.turns import Turn
 from worker.service import VERSION
 
 logger = structlog.get_logger(__name__)
 
 LOOK_AGAIN = 0.25  # seconds until a claim is tried again while attempts are under way
 RESCUED_AT_ONCE = 1_000
-# A drain that is over waits for its last attempts and claims nothing meanwhile. Drains that began together must not end
-# together, or slow receivers would make all of them wait at once, and with them everybody else's deliveries.
-LONGEST = 4  # times `drain_seconds`, far below the limits of a task
+TURNS = 8  # drains that may end one after the other, each within one attempt's time, before the others end anyway
 T = TypeVar("T")
 USER_AGENT = f"Assay/{VERSION} (webhooks)"
 
@@ -76,14 +75,24 @@ class Sender:
         self._some_ended = asyncio.Event()
 
     async def drain(self, seconds: float) -> Drained:
-        """Claim and send for at most `seconds`, then finish what is under way. Raises the database's errors."""
+        """Claim and send for `seconds` and until it is this drain's turn to end, then finish what is under way.
+
+        Raises the database's errors.
+        """
         ends = time.monotonic() + seconds
+        turn = Turn(self._sessions, ends, ends + TURNS * self._settings.webhook_seconds)
+        try:
+            await self._transaction(_rescue)
+            return await self._drain(turn)
+        finally:
+            await turn.give_up()
+
+    async def _drain(self, turn: Turn) -> Drained:
         attempts = delivered = 0
-        await self._transaction(_rescue)
         while True:
             ended, self._ended = self._ended, []
-            open_to_more = time.monotonic() < ends and not self._stopping()
-            room = self._settings.webhook_concurrency - len(self._under_way) if open_to_more else 0
+            over = self._stopping() or await turn.has_come()
+            room = 0 if over else self._settings.webhook_concurrency - len(self._under_way)
             for claim in await self._exchange(ended, room):
                 task = asyncio.create_task(self._send(claim))
                 self._under_way[task] = claim
@@ -182,6 +191,6 @@ async def drain(settings: Settings, stopping: Callable[[], bool] = lambda: False
     try:
         async with OutboundClient(ranges, max_bytes=KEPT_RESPONSE) as client:
             sender = Sender(async_sessionmaker(engine), client, settings, stopping=stopping)
-            return await sender.drain(settings.drain_seconds * random.uniform(1, LONGEST))  # noqa: S311 - not a secret
+            return await sender.drain(settings.drain_seconds)
     finally:
         await engine.dispose()
