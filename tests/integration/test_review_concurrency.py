@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -20,18 +21,21 @@ from tests.reviewing import actor, policy
 Sessions = sessionmaker[Session]
 SOAK = bool(os.environ.get("ASSAY_SOAK"))
 ITEMS, REVIEWERS = (2_000, 20) if SOAK else (200, 20)
+BATCH = 20
 
 
 def fill(sessions: Sessions, platform: Platform, rng: random.Random) -> set[UUID]:
-    with sessions.begin() as session:
-        for _ in range(ITEMS):
-            jobs.enqueue(session, intake(platform.id))
-        while held := jobs.claim(session, limit=200, worker="w", lease=timedelta(minutes=5)):
-            for claim in held:
+    for _ in range(ITEMS // BATCH):  # a session each: one that holds everything looks through it at every flush
+        with sessions.begin() as session:
+            for _ in range(BATCH):
+                jobs.enqueue(session, intake(platform.id))
+            for claim in jobs.claim(session, limit=BATCH, worker="w", lease=timedelta(minutes=5)):
                 assert jobs.complete(session, claim, finding(claim, score=rng.random()))
+    with sessions() as session:
         return set(session.scalars(select(Review.id)))
 
 
+@pytest.mark.timeout(900)  # the full count on a machine that does other things
 def test_reviewers_at_once_decide_each_item_once_and_leave_none(
     sessions: Sessions, platform: Platform, rng: random.Random
 ) -> None:
