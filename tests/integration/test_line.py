@@ -1,25 +1,13 @@
 """One image through real processes: from accepted bytes to a stored finding."""
 
 import random
-import signal
-from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 
-import pytest
 from PIL import Image as PillowImage
 from sqlalchemy import select
 
 from screening.tables import Finding, Image, Screening
-from tests.running_line import RunningLine, picture, running_line
-
-
-@pytest.fixture(scope="module")
-def line(run_folder: Path) -> Iterator[RunningLine]:
-    with running_line(run_folder / "line") as running:
-        running.screen_worker()
-        running.start("sweeper")
-        yield running
+from tests.running_line import RunningLine, picture
 
 
 def test_an_accepted_image_becomes_a_finding_with_its_files(line: RunningLine, rng: random.Random) -> None:
@@ -77,9 +65,3 @@ def test_bytes_that_are_no_image_fail_with_a_reason_and_without_a_retry(line: Ru
     bad, good = line.accept([b"this is text", picture(rng)])
     line.wait_ended([bad, good])
     line.check([bad, good], failed=[bad])
-
-
-def test_a_worker_asked_to_stop_ends_by_itself(line: RunningLine) -> None:
-    worker = line.screen_worker()
-    worker.send(signal.SIGTERM)
-    assert worker.wait(60) == 0

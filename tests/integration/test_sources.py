@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -17,7 +16,7 @@ from screening import jobs, platforms
 from screening.ids import uuid7
 from screening.jobs import Sated
 from screening.tables import Attempt, Image, Screening
-from tests.running_line import RunningLine, picture, running_line, wait_for
+from tests.running_line import RunningLine, picture, wait_for
 
 
 class Host(BaseHTTPRequestHandler):
@@ -50,15 +49,6 @@ def host() -> Iterator[str]:
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-@pytest.fixture(scope="module")
-def line(run_folder: Path) -> Iterator[RunningLine]:
-    extra = {"ASSAY_ALLOWED_RANGES": "127.0.0.0/8", "ASSAY_FETCH_SECONDS": "3", "ASSAY_FETCHERS": "4"}
-    with running_line(run_folder / "sources", extra) as running:
-        running.screen_worker()
-        running.start("sweeper")
-        yield running
 
 
 def submit(line: RunningLine, url: str, platform: UUID | None = None) -> UUID:
