@@ -70,9 +70,9 @@ class Settings(BaseSettings):
     lease_seconds: float = 60.0
     drain_seconds: float = 60.0  # one task claims for this long, then rings again; limits lie well above
     max_strikes: int = 3
-    # With nothing finished for this long, a worker stops renewing its leases: it hangs, and others may take its rows. One
-    # lease later its child ends itself, and the pool starts another.
-    # Above what one batch of the largest images takes on the slowest device in use.
+    # With nothing finished for this long, a worker stops renewing its leases: it hangs, and others may take its rows. A
+    # lease later its child ends itself, and the pool starts another. Above what one batch of the largest images takes
+    # on the slowest device in use.
     stall_seconds: float = 300.0
     # A worker that was asked to stop ends after this at the latest; below what supervisors wait before they kill.
     stop_seconds: float = 30.0
