@@ -9,7 +9,7 @@ answer back. The same parameters, the same sums. Where gradients are wanted, or 
 from __future__ import annotations
 
 import torch
-from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
+from sam2.modeling.backbones.hieradet import Hiera, MultiScaleAttention, MultiScaleBlock, do_pool
 from torch import Tensor
 
 from worker.defakerone.attention import attend
@@ -84,8 +84,25 @@ def _marks(parameter: Tensor) -> tuple[int, int, torch.dtype]:
     return parameter._version, parameter.data_ptr(), parameter.dtype
 
 
+class LearningAttention(MultiScaleAttention):  # type: ignore[misc]
+    """Attention within windows while gradients are kept: sam2's own, but for the kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(windows, height, width, dim) -> (windows, height', width', dim_out)."""
+        windows, height, width, _ = x.shape
+        query, key, value = self.qkv(x).view(windows, height * width, 3, self.num_heads, -1).unbind(dim=2)
+        if self.q_pool is not None:
+            pooled = do_pool(query.reshape(windows, height, width, -1), self.q_pool)
+            height, width = pooled.shape[1:3]
+            query = pooled.reshape(windows, height * width, self.num_heads, -1)
+        out = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        merged: Tensor = self.proj(out.transpose(1, 2).reshape(windows, height, width, -1))
+        return merged
+
+
 def use_fast_blocks(trunk: Hiera) -> None:
     """Let a Hiera trunk run as described above. Parameters stay where they are."""
     trunk.__class__ = FastHiera
     for block in trunk.blocks:
         block.__class__ = FastBlock
+        block.attn.__class__ = LearningAttention

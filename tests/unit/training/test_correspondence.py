@@ -161,9 +161,8 @@ def test_a_matching_head_starts_by_passing_over_its_own_place_and_positions_star
     pictures = torch.randn(4, 3, 128, 128)
     start_matching(grounding, pictures)
     watch = AttentionWatch(grounding)
-    with torch.no_grad():
-        grounding.encode(pictures)
-    heads, seen = watch.heads[0], watch.seen[0]
+    grounding.encode(pictures)
+    heads, seen = watch.heads[0], watch.seen[0].detach()
     query_key = seen.reshape(4, 256, 3, heads, -1)
     scores = query_key[:, :, 0, 0] @ query_key[:, :, 1, 0].transpose(1, 2) * query_key.shape[-1] ** -0.5
     own = scores.diagonal(dim1=1, dim2=2).mean()

@@ -21,6 +21,7 @@ from worker.defakerone.training.forgery.synthesis import Sample
 
 Floats = npt.NDArray[Any]
 GUARD_DIRECTIONS, GUARD_QUANTILE, MIN_SIDE = 16, 0.995, 64
+CLEAR_GAIN = 0.01  # nats by which masks must improve the probability, or the plain score is preferred
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def calibrated(model: DeFakerOne, samples: Iterable[Sample]) -> tuple[DeFakerOne
     evidence = collect(model, samples)
     found = fit_calibration(evidence.scores, evidence.fake, evidence.scenes)
     weighed = fit_evidence(evidence.scores, evidence.masks, evidence.fake, evidence.scenes)
-    if weighed.loss_after < found.loss_after:  # on scenes held out: the masks say more than the score alone
+    if weighed.loss_after < min(found.loss_after, found.loss_before) - CLEAR_GAIN:  # on scenes held out
         found = weighed
     report = {
         "pictures": float(found.n),

@@ -103,11 +103,12 @@ def start_matching(grounding: GroundingModel, pictures: Tensor) -> None:
         attention.qkv.register_forward_hook(lambda _, inputs, __, index=index: seen.update({index: inputs[0]}))
         for index, attention in blocks.items()
     ]
-    grounding.encode(pictures)
+    with torch.enable_grad():  # inference takes a path of its own past the modules
+        grounding.encode(pictures)
     for hook in hooks:
         hook.remove()
     for index, attention in blocks.items():
-        _match(attention.qkv, attention.qkv.in_features // attention.num_heads, seen[index].float())
+        _match(attention.qkv, attention.qkv.in_features // attention.num_heads, seen[index].detach().float())
 
 
 def _match(projection: nn.Linear, dim: int, tokens: Tensor) -> None:

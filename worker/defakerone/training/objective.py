@@ -131,7 +131,8 @@ class Objective(nn.Module):
         assert batch.supervised is not None  # noqa: S101
         levels = feature_levels(features)
         terms["dense"] = DENSE * self.dense(levels, batch.targets, batch.supervised, self.stage.positive_weight)
-        if self.watch is not None and batch.doubles is not None and batch.traces is None and self.stage.correspondence:
+        watched = self.watch is not None and self.watch.seen and batch.traces is None  # inference passes by the watch
+        if watched and self.watch is not None and batch.doubles is not None and self.stage.correspondence:
             terms["correspondence"] = self.stage.correspondence * self.watch.loss(batch.doubles)
         if batch.traces is not None:
             reads = [head(level.float()) for head, level in zip(self.trace, levels, strict=True)]
