@@ -199,7 +199,7 @@ def _table(known: dict[str, str], rows: list[dict[str, Any]]) -> Table:
 def _say_ready(home: Home, url: str, *, demo: bool) -> None:
     console.print(f"\n[bold green]Assay is ready:[/] {url}  (dashboard and API)")
     if demo:
-        console.print(f"Demo credentials: {home.demo}  Logs: {home.logs}")
+        console.print(f"Demo credentials: {home.demo}\nLogs: {home.logs}", soft_wrap=True)  # paths are copied whole
     console.print("Ctrl-C stops everything.")
 
 
