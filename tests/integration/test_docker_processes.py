@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from screening import jobs, progress
 from screening.database import sync_engine
 from screening.embedded import EmbeddedPostgres, EmbeddedRedis
-from screening.embedded.process import free_port
+from screening.embedded.process import free_port, listening
 from screening.tables import Platform
 from tests.findings import intake
 from tests.running_line import Process, wait_for
@@ -77,6 +77,8 @@ def test_the_services_start_from_an_empty_database_and_are_healthy(
         started[name] = start(name, {**variables, "ASSAY_METRICS_PORT": str(metrics)}, port, tmp_path)
     started["sweeper"] = start("sweeper", variables, 0, tmp_path)
     for name, image in (("api", "api"), ("io", "worker")):
+        asked = ports[name][0 if name == "api" else 1]  # each check is a process: none before there is something to ask
+        wait_for(f"{name} listens", lambda p=asked, n=name: listening(p) or not started[n].alive, 60)  # type: ignore[misc]
         wait_for(f"{name} is healthy", lambda i=image, n=name: healthy(i, *ports[n]) or not started[n].alive, 60)  # type: ignore[misc]
         assert started[name].alive, started[name].log.read_text()
     assert not healthy("api", free_port(), free_port())

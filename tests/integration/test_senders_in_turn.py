@@ -57,8 +57,8 @@ def test_what_becomes_due_while_drains_wait_for_slow_receivers_is_sent_meanwhile
         thread = threading.Thread(target=lambda: drained.append(asyncio.run(sender.drain(settings))))
         begun = time.monotonic()
         thread.start()
-        wait_for("the slow ones are under way", lambda: len(receiver.requests) == requests, 8)
-        wait_for("the drain is over", lambda: time.monotonic() > begun + 1, 8)
+        wait_for("the slow ones are under way", lambda: len(receiver.requests) == requests, 20)
+        wait_for("the drain is over", lambda: time.monotonic() > begun + 1, 20)
         return thread
 
     first = start_and_outlast(PLACES)
