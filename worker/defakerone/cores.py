@@ -8,6 +8,7 @@ whole tasks. As many cores are used as torch is set to use on the calling thread
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -19,8 +20,11 @@ Second = TypeVar("Second")
 Result = TypeVar("Result")
 
 
-class Cores:
-    """Runs tasks side by side. Threads start with the first tasks, so a fork before that does no harm."""
+class Cores(threading.local):
+    """Runs tasks side by side. Threads start with the first tasks, so a fork before that does no harm.
+
+    Every thread that calls has threads of its own: batches of two callers do not queue up behind each other.
+    """
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -57,6 +58,15 @@ def test_tasks_run_side_by_side() -> None:
     meeting = threading.Barrier(2, timeout=30)
     arrivals, _ = Cores().run([meeting.wait, meeting.wait], [], 2)
     assert sorted(arrivals) == [0, 1]
+
+
+@pytest.mark.usefixtures("_threads_as_before")
+def test_batches_of_two_callers_run_side_by_side_too() -> None:
+    shared, meeting = Cores(), threading.Barrier(4, timeout=30)
+    with ThreadPoolExecutor(2) as callers:
+        runs = [callers.submit(lambda: shared.run([meeting.wait] * 2, [meeting.wait][:0], 2)) for _ in range(2)]
+        arrivals = [number for run in runs for number in run.result()[0]]
+    assert sorted(arrivals) == [0, 1, 2, 3]
 
 
 @pytest.mark.usefixtures("_threads_as_before")
