@@ -43,7 +43,7 @@ NAMING: dict[str, Any] = {
 FILTERS = {"subject": "{screening_id}", "client_ref": "theirs", "queue": "theirs"}
 FORMS = {"POST /webhooks": {"url": "https://example.com/x"}}
 # Pages that show nothing of the platform they name: the browser asks the API with it.
-SHELLS = {"/review"}
+SHELLS = {"/review", "/reviews/{review_id}"}
 # Signing in through the operator's identity provider comes before any platform.
 BEFORE_ANY_PLATFORM = {"/signin/oidc", "/signin/oidc/callback"}
 
@@ -160,7 +160,8 @@ async def test_no_page_shows_or_changes_the_platform_that_it_is_asked_for_withou
                 assert answer.status_code == status, (method, path, answer.status_code)
             assert theirs.platform.name not in answer.text
         for path in SHELLS:
-            answer = await client.get(path, params={"platform": platform_id(theirs)})
+            answer = await client.get(filled(path, mine), params={"platform": platform_id(theirs)})
+            assert answer.status_code == 200, path
             assert theirs.platform.name not in answer.text
     assert contents(sessions, theirs.platform) == before
 
