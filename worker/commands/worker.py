@@ -22,7 +22,10 @@ def worker(kind: str) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="assay-metrics-") as folder:
         os.environ[METRICS_FOLDER] = folder
-        start(kind)
+        try:
+            start(kind)
+        finally:  # whoever called in their own process must not pass on a folder that is gone
+            del os.environ[METRICS_FOLDER]
 
 
 def require_checkpoint(folder: Path) -> None:
