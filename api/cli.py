@@ -38,6 +38,7 @@ def api(host: str, port: int, workers: int, trusted_proxies: str) -> None:
     with ExitStack() as stack:
         if workers > 1:  # each process counts for itself; the folder is where the counts meet
             os.environ[MULTIPROCESS] = stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-metrics-"))
+            stack.callback(os.environ.pop, MULTIPROCESS)  # whoever called must not pass on a folder that is gone
         if chosen.metrics_port:
             _serve_metrics(chosen)
         _serve(host, port, workers, trusted_proxies)

@@ -6,6 +6,7 @@ whoever keeps the newest hash elsewhere (`verify` returns it) sees even that.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -92,28 +93,32 @@ def verify(session: Session) -> Verification:
         entries = session.scalars(
             select(AuditEntry).where(AuditEntry.sequence > count).order_by(AuditEntry.sequence).limit(AT_ONCE)
         ).all()
+        count, head, why = _walk(entries, count, head)
+        if why or len(entries) < AT_ONCE:
+            return Verification(count, head, count + 1 if why else None, why)
         for entry in entries:
-            if why := _flaw(entry, count, head):
-                return Verification(count, head, count + 1, why)
-            count, head = entry.sequence, entry.hash
             session.expunge(entry)
-        if len(entries) < AT_ONCE:
-            return Verification(count, head)
 
 
 def verify_newest(session: Session, most: int) -> Verification:
     """The same for the newest entries alone, at a bounded cost; `entries` counts those that were read."""
     newest = session.scalars(select(AuditEntry).order_by(AuditEntry.sequence.desc()).limit(most + 1)).all()
     rows = list(reversed(newest))
-    count, head = 0, GENESIS
+    foundation, head = 0, GENESIS
     if len(rows) > most:  # the one before the first is only its foundation
-        count, head = rows[0].sequence, rows[0].hash
+        foundation, head = rows[0].sequence, rows[0].hash
         rows = rows[1:]
-    for read, entry in enumerate(rows):
+    count, head, why = _walk(rows, foundation, head)
+    return Verification(count - foundation, head, count + 1 if why else None, why)
+
+
+def _walk(entries: Iterable[AuditEntry], count: int, head: bytes) -> tuple[int, bytes, str | None]:
+    """Go on from the entry `count`, whose hash is `head`: how far entries fit, and why not further."""
+    for entry in entries:
         if why := _flaw(entry, count, head):
-            return Verification(read, head, count + 1, why)
+            return count, head, why
         count, head = entry.sequence, entry.hash
-    return Verification(len(rows), head)
+    return count, head, None
 
 
 def knows(session: Session, head: str) -> bool:

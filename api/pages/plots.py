@@ -10,6 +10,7 @@ from math import ceil, floor, log10
 from typing import Any
 
 TICKS = 4  # intervals on a counting axis, about
+QUARTERS = (0, 0.25, 0.5, 0.75, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +101,14 @@ def calibration(bins: Sequence[Mapping[str, Any]]) -> Calibration:
     area = Area()
     most = max((row["fake"]["n"] for row in bins), default=0)
     points = tuple(_point(area, row, most) for row in bins if row["fake"]["n"])
-    shares = [0, 0.25, 0.5, 0.75, 1]
     return Calibration(
-        area,
-        points,
-        tuple(Tick(area.x(share), f"{share:g}") for share in shares),
-        tuple(Tick(area.y(share), f"{100 * share:.0f} %") for share in shares),
+        area, points, _scores(area), tuple(Tick(area.y(share), f"{100 * share:.0f} %") for share in QUARTERS)
     )
+
+
+def _scores(area: Area) -> tuple[Tick, ...]:
+    """The horizontal axis of every plot over scores."""
+    return tuple(Tick(area.x(share), f"{share:g}") for share in QUARTERS)
 
 
 def _point(area: Area, row: Mapping[str, Any], most: int) -> Point:
@@ -126,7 +128,7 @@ def histogram(bins: Sequence[Mapping[str, Any]], threshold: float = 0.5) -> Hist
         tuple(_bar(area, row, top, threshold) for row in bins),
         sum(row["count"] for row in bins),
         area.x(threshold),
-        tuple(Tick(area.x(share), f"{share:g}") for share in (0, 0.25, 0.5, 0.75, 1)),
+        _scores(area),
         tuple(Tick(area.y(count / top), f"{count:,}") for count in ticks),
     )
 

@@ -119,10 +119,12 @@ class Sender:
         if task.cancelled():
             return  # with the whole drain; the lease brings the row back
         error = task.exception()
-        if error is not None:
+        if error is None:
+            attempted = task.result()
+        else:
             logger.error("delivery.defect", delivery=encode(Prefix.DELIVERY, claim.delivery_id), exc_info=error)
-        failure = Attempted(claim, failed("internal", claim.failures, self._rng), 0)
-        self._ended.append(failure if error is not None else task.result())
+            attempted = Attempted(claim, failed("internal", claim.failures, self._rng), 0)
+        self._ended.append(attempted)
         self._some_ended.set()
 
     async def _exchange(self, ended: Sequence[Attempted], room: int) -> list[Claim]:
