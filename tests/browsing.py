@@ -104,3 +104,13 @@ async def browser(app: FastAPI) -> AsyncIterator[Browser]:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield Browser(client)
+
+
+@asynccontextmanager
+async def signed_in(
+    app: FastAPI, sessions: sessionmaker[Session], *granted: Platform, role: Role
+) -> AsyncIterator[Browser]:
+    """A browser whose reviewer has this role on the platforms granted."""
+    person = reviewer(sessions, *granted, role=role, email=f"{role}@example.com")
+    async with browser(app) as page:
+        yield await page.enter(sessions, person)

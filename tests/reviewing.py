@@ -10,9 +10,10 @@ from PIL import Image as PillowImage
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from screening import jobs, policies
+from screening import decisions, exposure, jobs, policies, reviews
 from screening.actors import Actor, Grant, Role
 from screening.blobs import open_store
+from screening.decisions import Choice
 from screening.ids import uuid7
 from screening.rules import Document
 from screening.tables import Finding, Image, Platform, Review
@@ -44,6 +45,23 @@ def screened(sessions: Sessions, platform: Platform, offset: str = "0", **values
         assert held.screening_id == screening_id
         assert jobs.complete(session, held, finding(held, **values))
         return session.scalars(select(Review.id).where(Review.screening_id == screening_id)).one()
+
+
+def decide(sessions: Sessions, who: Actor, review_id: UUID, choice: Choice, exposed: float | None = None) -> None:
+    """Claim this review and decide it, past the undo window; `exposed` are the seconds that its image was unveiled."""
+    with sessions.begin() as session:
+        review = reviews.claim_this(session, who, review_id)
+        if exposed is not None:
+            exposure.add(session, who, review_id, exposed)
+        decisions.decide(session, who, review_id, reviews.token(review), choice)
+    settle(sessions)
+
+
+def settle(sessions: Sessions) -> None:
+    """Let the undo window of every decision pass."""
+    with sessions.begin() as session:
+        session.execute(text("SET LOCAL assay.clock_offset = '1 minute'"))
+        decisions.tend(session)
 
 
 def with_files(sessions: Sessions, blob_url: str, review_id: UUID, image: bytes, format: str = "jpeg") -> None:

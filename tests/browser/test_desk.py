@@ -6,16 +6,16 @@ from uuid import UUID
 
 from click.testing import CliRunner
 from playwright.sync_api import Browser, Page, expect
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
-from screening import decisions, jobs, reviews
+from screening import jobs, reviews
 from screening.commands.admin import admin
 from screening.decisions import Choice
 from screening.ids import Prefix, encode
 from screening.tables import AuditEntry, Decision, Event, Provenance, Review, ReviewState, Screening
 from tests.browser.conftest import Dashboard, sign_in, watched
 from tests.browser.test_reviewing import decided, desk, eventually, shown, until_another
-from tests.reviewing import actor
+from tests.reviewing import actor, decide
 
 
 def page_of(review_id: UUID) -> str:
@@ -25,21 +25,6 @@ def page_of(review_id: UUID) -> str:
 def fetched_ahead(page: Page) -> None:
     """Wait until the next item's picture and masks are here."""
     page.wait_for_selector("#desk[data-ahead^='rev_']")
-
-
-def settle(dashboard: Dashboard) -> None:
-    with dashboard.sessions.begin() as session:
-        session.execute(text("SET LOCAL assay.clock_offset = '1 minute'"))
-        decisions.tend(session)
-
-
-def decide(dashboard: Dashboard, review_id: UUID, verdict: str) -> None:
-    """Decided by somebody else, past the undo window."""
-    who = actor(dashboard.platform)
-    with dashboard.sessions.begin() as session:
-        review = reviews.claim_this(session, who, review_id)
-        decisions.decide(session, who, review_id, reviews.token(review), Choice(verdict, note="as seen"))
-    settle(dashboard)
 
 
 def test_the_next_image_is_fetched_ahead_and_shown_without_asking_for_it(
@@ -227,7 +212,7 @@ def test_a_lead_reverses_a_decision_and_takes_its_evidence_home(
     dashboard: Dashboard, browser: Browser, rng: random.Random, tmp_path: Path
 ) -> None:
     [review_id] = dashboard.waiting(1, rng)
-    decide(dashboard, review_id, "fake")
+    decide(dashboard.sessions, actor(dashboard.platform), review_id, Choice("fake", note="as seen"))
     page = browser.new_page()
     complaints = watched(page, dashboard.url)
     sign_in(page, dashboard.url, target=page_of(review_id))

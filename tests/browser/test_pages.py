@@ -4,15 +4,15 @@ import random
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
-from sqlalchemy import select, text
+from sqlalchemy import select
 
-from screening import audit, decisions, deliveries, endpoints, exposure, reviews
+from screening import audit, decisions, deliveries, endpoints, reviews
 from screening.decisions import Choice
 from screening.ids import Prefix, encode
 from screening.tables import Endpoint, Platform, Provenance, Review, Reviewer, Screening, Submission
 from screening.webhook_secrets import SecretBox
 from tests.browser.conftest import Dashboard, sign_in, watched
-from tests.reviewing import actor, policy
+from tests.reviewing import actor, decide, policy, settle
 
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
 PAGES = ("/", "/review", "/screenings", "/quality", "/audit", "/policy", "/webhooks", "/settings")
@@ -60,13 +60,7 @@ def test_axe_finds_no_serious_violation_on_any_page_in_either_theme(
 def _decided(dashboard: Dashboard, rng: random.Random) -> None:
     who = actor(dashboard.platform)
     for review_id in dashboard.waiting(4, rng):
-        with dashboard.sessions.begin() as session:
-            review = reviews.claim_this(session, who, review_id)
-            exposure.add(session, who, review_id, 2.5)
-            decisions.decide(session, who, review_id, reviews.token(review), Choice(rng.choice(["fake", "authentic"])))
-    with dashboard.sessions.begin() as session:
-        session.execute(text("SET LOCAL assay.clock_offset = '1 minute'"))
-        decisions.tend(session)
+        decide(dashboard.sessions, who, review_id, Choice(rng.choice(["fake", "authentic"])), exposed=2.5)
 
 
 def _endpoint(dashboard: Dashboard) -> str:
@@ -107,9 +101,7 @@ def test_whatever_was_stored_is_shown_as_text_on_every_page(
         decisions.decide(session, who, other, reviews.token(held), Choice("fake", note=SCRIPT))
         audit.append(session, actor=SCRIPT, action="policy.put", subject=SCRIPT, platform_id=dashboard.platform.id,
                      details={SCRIPT: SCRIPT})  # fmt: skip
-    with dashboard.sessions.begin() as session:
-        session.execute(text("SET LOCAL assay.clock_offset = '1 minute'"))
-        decisions.tend(session)
+    settle(dashboard.sessions)
     listener = _endpoint(dashboard)
     with dashboard.sessions.begin() as session:
         session.scalars(select(Endpoint)).one().description = SCRIPT

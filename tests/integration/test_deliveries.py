@@ -4,7 +4,6 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -33,12 +32,6 @@ from worker.deliveries.sender import Drained
 Sessions = sessionmaker[Session]
 KEYS = "test-key"
 BOX = SecretBox([KEYS])
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as made:
-        yield made
 
 
 @pytest.fixture

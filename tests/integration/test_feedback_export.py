@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from screening import corrections, decisions, reviews
@@ -17,7 +16,7 @@ from screening.decisions import Choice
 from screening.settings import Settings
 from screening.tables import Feedback, Platform, Review
 from tests import pictures
-from tests.reviewing import actor, png, policy, screened, with_files
+from tests.reviewing import actor, png, policy, screened, settle, with_files
 from worker.commands.export_feedback import export_feedback
 from worker.defakerone.manifest import read_manifest
 from worker.defakerone.samples import load_sample
@@ -39,9 +38,7 @@ def decided(
             corrections.add(session, who, made, reviews.token(review), blob_key=key, sha256=bytes(32), iou=0.5)
         decisions.decide(session, who, made, reviews.token(review), choice)
         name = f"scr_{review.screening_id.hex}"
-    with sessions.begin() as session:
-        session.execute(text("SET LOCAL assay.clock_offset = '1 minute'"))
-        decisions.tend(session)
+    settle(sessions)
     return name
 
 

@@ -1,7 +1,5 @@
 """Who may open which page, what a page does without its token, and what it says of what it was given."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +12,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.pages.routes import ROUTERS
-from screening import audit, decisions, deliveries, endpoints, platforms, reviews
+from screening import audit, deliveries, endpoints, platforms
 from screening.actors import Role
 from screening.decisions import Choice
 from screening.ids import Prefix, encode
@@ -22,8 +20,8 @@ from screening.settings import Settings
 from screening.tables import Delivery, Endpoint, Platform, Review
 from screening.webhook_secrets import SecretBox
 from tests import pictures
-from tests.browsing import PASSWORD, Browser, browser, reviewer
-from tests.reviewing import actor, policy, screened, with_files
+from tests.browsing import PASSWORD, Browser, browser, signed_in
+from tests.reviewing import actor, decide, policy, screened, with_files
 
 Sessions = sessionmaker[Session]
 Ids = dict[str, str]
@@ -80,13 +78,6 @@ def ids(sessions: Sessions, platform: Platform, settings: Settings) -> Ids:
             "endpoint_id": encode(Prefix.ENDPOINT, endpoint.id),
             "delivery_id": encode(Prefix.DELIVERY, delivery.id),
         }
-
-
-@asynccontextmanager
-async def signed_in(app: FastAPI, sessions: Sessions, *granted: Platform, role: Role) -> AsyncIterator[Browser]:
-    person = reviewer(sessions, *granted, role=role)
-    async with browser(app) as page:
-        yield await page.enter(sessions, person)
 
 
 async def ask(page: Browser, row: Row, ids: Ids, platform: Platform, token: str | None = None) -> httpx.Response:
@@ -154,7 +145,7 @@ async def test_no_form_works_without_its_token(app: FastAPI, sessions: Sessions,
     async with signed_in(app, sessions, platform, role=Role.ADMIN) as page:
         forms = [row for row in ROWS if row.method != "GET"]
         forms += [Row("POST", "/sign-out", Role.REVIEWER, {})]
-        forms += [Row("POST", "/signin", Role.REVIEWER, {"email": "ada@example.com", "password": PASSWORD})]
+        forms += [Row("POST", "/signin", Role.REVIEWER, {"email": f"{Role.ADMIN}@example.com", "password": PASSWORD})]
         for row in forms:
             for token in ("", "0" * 64):
                 assert (await ask(page, row, ids, platform, token)).status_code == 403, row
@@ -164,16 +155,10 @@ async def test_no_form_works_without_its_token(app: FastAPI, sessions: Sessions,
         assert len(session.scalars(select(Delivery)).all()) == 1
 
 
-def decide(sessions: Sessions, platform: Platform, score: float, verdict: str, note: str | None = None) -> str:
+def decided(sessions: Sessions, platform: Platform, score: float, verdict: str, note: str | None = None) -> str:
     """A review decided by somebody, past its undo window."""
-    who = actor(platform)
     review_id = screened(sessions, platform, score=score)
-    with sessions.begin() as session:
-        review = reviews.claim_this(session, who, review_id)
-        decisions.decide(session, who, review_id, reviews.token(review), Choice(verdict, note=note))
-    with sessions.begin() as session:
-        session.execute(text("SET LOCAL assay.clock_offset = '1 minute'"))
-        decisions.tend(session)
+    decide(sessions, actor(platform), review_id, Choice(verdict, note=note))
     return encode(Prefix.REVIEW, review_id)
 
 
@@ -187,7 +172,7 @@ async def test_the_quality_page_says_each_number_with_its_n_and_interval_and_wha
         assert "No reviewed image in this window yet." in empty
         assert "n =" not in empty
         for score, verdict in ((0.95, "fake"), (0.92, "fake"), (0.6, "authentic")):
-            decide(sessions, platform, score, verdict)
+            decided(sessions, platform, score, verdict)
         full = (await page.get("/quality?days=90")).text
     assert "67 %" in full
     assert "95 %: 21 % – 94 %" in full  # Wilson's interval of two in three
@@ -202,7 +187,8 @@ async def test_the_audit_page_shows_the_trail_filters_it_and_names_a_broken_entr
     app: FastAPI, sessions: Sessions, platform: Platform, engine: Engine
 ) -> None:
     policy(sessions, platform, {"second_review": {"verdicts": ["fake"]}})
-    final, open_one = decide(sessions, platform, 0.9, "authentic"), decide(sessions, platform, 0.9, "fake", note="seam")
+    final = decided(sessions, platform, 0.9, "authentic")
+    open_one = decided(sessions, platform, 0.9, "fake", note="seam")
     async with signed_in(app, sessions, platform, role=Role.LEAD) as page:
         shown = (await page.get("/audit")).text
         with sessions() as session:

@@ -3,26 +3,20 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from screening import decisions, exposure, goldens, quality, reviews
+from screening import decisions, goldens, quality
 from screening.actors import Actor, Role
 from screening.decisions import Choice
 from screening.tables import Platform, Review
+from tests import reviewing
 from tests.reviewing import actor, policy, screened
 
 Sessions = sessionmaker[Session]
 
 
 def decide(sessions: Sessions, who: Actor, review_id: Any, verdict: str, seconds: float = 0.0) -> None:
-    with sessions.begin() as session:
-        review = reviews.claim_this(session, who, review_id)
-        exposure.add(session, who, review_id, seconds)
-        decisions.decide(session, who, review_id, reviews.token(review), Choice(verdict))
-    with sessions.begin() as session:
-        session.execute(text("SET LOCAL assay.clock_offset = '1 minute'"))
-        decisions.tend(session)
+    reviewing.decide(sessions, who, review_id, Choice(verdict), seconds)
 
 
 def figures(sessions: Sessions, platform: Platform) -> dict[str, Any]:

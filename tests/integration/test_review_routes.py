@@ -1,8 +1,6 @@
 """The review queue over HTTP: who may do what, and what each answer holds."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +19,7 @@ from screening.ids import Prefix, encode
 from screening.settings import Settings
 from screening.tables import Event, Platform, Review, Reviewer
 from tests import pictures
-from tests.browsing import Browser, browser, reviewer
+from tests.browsing import Browser, browser, signed_in
 from tests.reviewing import policy, screened, with_files
 
 Sessions = sessionmaker[Session]
@@ -100,14 +98,6 @@ def review_id(sessions: Sessions, platform: Platform, settings: Settings) -> str
     with sessions() as session:
         SCREENINGS[named] = encode(Prefix.SCREENING, session.get_one(Review, made).screening_id)
     return named
-
-
-@asynccontextmanager
-async def signed_in(app: FastAPI, sessions: Sessions, *granted: Platform, role: Role) -> AsyncIterator[Browser]:
-    email = f"{role}@example.com"
-    person = reviewer(sessions, *granted, role=role, email=email)
-    async with browser(app) as page:
-        yield await page.enter(sessions, person)
 
 
 async def send(page: Browser, row: Row, review_id: str, platform: Platform, **options: Any) -> httpx.Response:

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -13,7 +12,7 @@ from screening import platforms
 from screening.settings import Settings
 from screening.tables import Platform
 from tests.integration.test_deliveries import KEYS, happen, listen, log
-from tests.receiver import Receiver, Reply, receiving
+from tests.receiver import Receiver, Reply
 from tests.running_line import wait_for
 from worker.deliveries import sender
 from worker.deliveries.sender import Drained
@@ -21,12 +20,6 @@ from worker.deliveries.sender import Drained
 Sessions = sessionmaker[Session]
 SLOW, QUICK = 6, 10
 PLACES = 8  # of one drain: the first is full, the second has room
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as made:
-        yield made
 
 
 @pytest.fixture
