@@ -3,6 +3,8 @@
 import io
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 
@@ -28,3 +30,11 @@ def jpeg(width: int = 64, height: int = 48, **options: Any) -> bytes:
 def png(width: int = 64, height: int = 48, **options: Any) -> bytes:
     """A PNG file."""
     return encode(gradient(width, height), "PNG", **options)
+
+
+def texture(seed: int, height: int = 240, width: int = 320) -> npt.NDArray[Any]:
+    """Smooth colours under noise, (height, width, 3): something that forgeries leave traces in."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    return np.asarray(np.clip(smooth + rng.integers(-12, 13, smooth.shape), 0, 255), np.uint8)

@@ -1,4 +1,4 @@
-"""Data that is quick to learn: eight pictures, four with a noisy square."""
+"""Data that is quick to learn, eight pictures, four with a noisy square, and photos to forge."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.pictures import texture
 
 SEED = 7
 
@@ -33,3 +35,22 @@ def manifest(tmp_path: Path) -> Path:
     path = folder / "manifest.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
     return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six authentic pictures and a scanned page with one word."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rows = []
+    for number in range(6):
+        Image.fromarray(texture(number)).save(folder / f"p{number}.png")
+        rows.append({"id": f"p{number}", "image": f"p{number}.png", "label": "real", "domain": "nature"})
+    words = [{"type": "WORD", "text": "12,95", "box": {"Left": 0.4, "Top": 0.4, "Width": 0.2, "Height": 0.1}}]
+    page = np.full((400, 300, 3), 235, np.uint8)
+    page[165:195, 125:175] = 30
+    Image.fromarray(page).save(folder / "page.png")
+    (folder / "page.json").write_text(json.dumps(words))
+    rows.append({"id": "page", "image": "page.png", "label": "real", "domain": "document", "ocr": "page.json"})
+    (folder / "manifest.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return folder

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.pictures import texture
 from worker.defakerone.manifest import CorruptImageError, MissingFileError, read_manifest
 from worker.defakerone.samples import load_sample
 from worker.defakerone.training.forgery import corpus
 from worker.defakerone.training.forgery.corpus import CorpusError, CorpusJob, write_corpus
 from worker.defakerone.training.forgery.journey import Mask, travel
 from worker.defakerone.training.forgery.operations import copy_move, retouch, splice
-from worker.defakerone.training.forgery.photos import PhotoLibrary, Pixels
+from worker.defakerone.training.forgery.photos import PhotoLibrary
 from worker.defakerone.training.forgery.removal import removal
 from worker.defakerone.training.forgery.resynthesis import local_resynthesis
 from worker.defakerone.training.forgery.synthesis import Recipe, Synthesizer
@@ -21,36 +22,11 @@ from worker.defakerone.training.forgery.synthesis import Recipe, Synthesizer
 SEED = 20261123
 
 
-def _texture(seed: int, height: int = 240, width: int = 320) -> Pixels:
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
-    smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
-    return np.asarray(np.clip(smooth + rng.integers(-12, 13, smooth.shape), 0, 255), np.uint8)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    rows = []
-    for number in range(6):
-        Image.fromarray(_texture(number)).save(folder / f"p{number}.png")
-        rows.append({"id": f"p{number}", "image": f"p{number}.png", "label": "real", "domain": "nature"})
-    words = [{"type": "WORD", "text": "12,95", "box": {"Left": 0.4, "Top": 0.4, "Width": 0.2, "Height": 0.1}}]
-    page = np.full((400, 300, 3), 235, np.uint8)
-    page[165:195, 125:175] = 30
-    Image.fromarray(page).save(folder / "page.png")
-    (folder / "page.json").write_text(json.dumps(words))
-    rows.append({"id": "page", "image": "page.png", "label": "real", "domain": "document", "ocr": "page.json"})
-    (folder / "manifest.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    return folder
-
-
 @pytest.mark.parametrize("act", [copy_move, retouch, removal, local_resynthesis])
 def test_what_lies_outside_the_mask_of_a_forgery_is_untouched(act) -> None:  # type: ignore[no-untyped-def]
     print(f"seed {SEED}")
     for number in range(12):
-        pixels = _texture(number)
+        pixels = texture(number)
         edit = act(np.random.default_rng((SEED, number)), pixels)
         assert edit.mask.shape == pixels.shape[:2]
         assert set(np.unique(edit.mask)) <= {0, 255}
@@ -68,7 +44,7 @@ def _dilate(mask: Mask) -> Mask:
 
 def test_a_copied_pixel_is_found_where_the_forgery_says_it_came_from() -> None:
     print(f"seed {SEED}")
-    pixels, checked = _texture(3), 0
+    pixels, checked = texture(3), 0
     for number in range(30):
         edit = copy_move(np.random.default_rng((SEED, number)), pixels)
         shift = edit.sources[0] if len(edit.sources) == 1 else np.zeros((3, 3))

@@ -50,12 +50,13 @@ def choose_parameters(objective: Objective, stage: Stage) -> dict[str, Tensor]:
 def rate_at(stage: Stage, step: int, elapsed: float = 0.0) -> float:
     """Share of the peak rate before update `step` (0-based): linear warm-up, then cosine to 2 %.
 
-    `elapsed` is the share of the stage's minutes that has passed, for stages that end by the clock.
+    `elapsed` is the share of the stage's minutes that has passed, for stages that warm up and end by the clock.
     """
     warm = max(1, round(stage.warmup * stage.steps))
-    if step < warm:
-        return (step + 1) / warm
-    progress = max(elapsed, (step - warm) / max(1, stage.steps - warm))
+    risen = max((step + 1) / warm, elapsed / stage.warmup if stage.warmup else 1.0)
+    if risen < 1:
+        return risen
+    progress = max(elapsed, (step - warm) / max(1, stage.steps - warm), 0.0)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
