@@ -59,19 +59,34 @@ def test_the_same_number_gives_the_same_pair(library: PhotoLibrary) -> None:
     assert not np.array_equal(one.first, TwinSource(library, SEED, SIDE).draw(4).first)
 
 
-def test_finding_every_twin_costs_nothing_missing_them_much_and_what_is_not_shown_is_not_asked_for() -> None:
-    places = 60 * torch.eye(16)
+def _windows(passing_over: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Projections of two windows that show sixteen things, the second in another order, and where it shows them.
+
+    Queries ask for what is shown and, by `passing_over`, not for where the first window's own cells lie.
+    """
+    what, own, elsewhere = 60 * torch.eye(16), torch.eye(16), torch.zeros(16, 16)
     shown_at = torch.arange(16).roll(5)
-    nothing = torch.zeros(16, 16)
-    first = torch.cat([places, places, nothing], -1).reshape(1, 4, 4, 48)
-    second = torch.cat([places[shown_at.argsort()], places[shown_at.argsort()], nothing], -1).reshape(1, 4, 4, 48)
+    there = what[shown_at.argsort()]
+
+    def project(shown: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        parts = (shown, -passing_over * place, shown, place, shown, place)
+        return torch.cat(parts, -1).reshape(1, 4, 4, 96)
+
     centre = torch.stack([(shown_at % 4 + 0.5) / 4, (shown_at // 4 + 0.5) / 4], -1).reshape(1, 4, 4, 2)
-    assert twin_loss(first, second, 1, centre) < 1e-4
-    assert twin_loss(first, first, 1, centre) > 5
-    half = centre.clone()
-    half[0, :2] = torch.nan
-    assert twin_loss(first, second, 1, half) < 1e-4
-    assert twin_loss(first, first, 1, torch.full_like(centre, torch.nan)) == 0
+    return project(what, own), project(there, elsewhere), centre
+
+
+def test_finding_every_twin_costs_nothing_and_looking_at_oneself_or_elsewhere_does() -> None:
+    first, second, field = _windows(passing_over=900.0)
+    assert twin_loss(first, second, 1, field) < 0.36  # keys pass over their own place as well: half of it is theirs
+    unsure, other, _ = _windows(passing_over=0.0)
+    assert twin_loss(unsure, other, 1, field) == pytest.approx(float(np.log(2)), abs=1e-3)
+    assert twin_loss(unsure, other.roll(1, 2), 1, field) > 5
+
+
+def test_what_the_second_window_does_not_show_is_not_asked_for() -> None:
+    first, second, field = _windows(passing_over=900.0)
+    assert twin_loss(first, second.roll(1, 2), 1, torch.full_like(field, torch.nan)) == 0
 
 
 def test_looking_for_twins_teaches_the_trunk_up_to_its_first_global_block_and_no_further(library: PhotoLibrary) -> None:
