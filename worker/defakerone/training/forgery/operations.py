@@ -17,6 +17,7 @@ from worker.defakerone.training.forgery.blending import (
     noise_level,
     soften,
 )
+from worker.defakerone.training.forgery.interest import draw_place
 from worker.defakerone.training.forgery.journey import INTERPOLATIONS, Mask, Matrix, random_jpeg
 from worker.defakerone.training.forgery.photos import Pixels
 from worker.defakerone.training.forgery.shapes import bounds, draw_region
@@ -40,7 +41,8 @@ def placement(rng: np.random.Generator, mask: Mask, plain: bool = False) -> Matr
     flip = -1.0 if not plain and rng.random() < 0.2 else 1.0
     centre = np.array([left + w / 2, top + h / 2])
     room_x, room_y = min(0.45, w * scale / 2 / width), min(0.45, h * scale / 2 / height)
-    goal = np.array([rng.uniform(room_x, 1 - room_x) * width, rng.uniform(room_y, 1 - room_y) * height])
+    x, y = draw_place(rng)
+    goal = np.array([np.clip(x, room_x, 1 - room_x) * width, np.clip(y, room_y, 1 - room_y) * height])
     if plain:
         goal = centre + np.round(goal - centre)
     linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.diag([flip, 1.0])

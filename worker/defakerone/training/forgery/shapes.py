@@ -6,8 +6,12 @@ Every function returns an 8-bit mask (0 or 255) of the asked size.
 import cv2
 import numpy as np
 
+from worker.defakerone.training.forgery.interest import pick_region
 from worker.defakerone.training.forgery.journey import Mask
 from worker.defakerone.training.forgery.photos import Pixels
+
+CANDIDATES = 3
+"""Regions among which one is picked."""
 
 
 def pick_fraction(rng: np.random.Generator, low: float = 0.002, high: float = 0.35) -> float:
@@ -90,9 +94,13 @@ def outlined(rng: np.random.Generator, pixels: Pixels, fraction: float) -> Mask:
 
 
 def draw_region(rng: np.random.Generator, pixels: Pixels, fraction: float | None = None) -> Mask:
-    """Draw one region to manipulate in a picture; never empty, never all of it."""
-    size = pixels.shape[1], pixels.shape[0]
+    """Draw one region to manipulate in a picture, of several the one worth it; never empty, never all of it."""
     share = pick_fraction(rng) if fraction is None else fraction
+    return pick_region(rng, pixels, [_region(rng, pixels, share) for _ in range(CANDIDATES)])
+
+
+def _region(rng: np.random.Generator, pixels: Pixels, share: float) -> Mask:
+    size = pixels.shape[1], pixels.shape[0]
     kind = rng.random()
     if kind < 0.45:
         mask = outlined(rng, pixels, share)
