@@ -15,8 +15,9 @@ from worker.defakerone.manifest import CorruptImageError, MaskMismatchError, Mis
 from worker.defakerone.training import gpu
 from worker.defakerone.training import trainer as trainer_module
 from worker.defakerone.training.lora import add_adapters, merge_adapters
+from worker.defakerone.training.optimisation import rate_at
 from worker.defakerone.training.progress import read_events
-from worker.defakerone.training.settings import Run, SettingsError, bundled_runs, choose_stages, read_run
+from worker.defakerone.training.settings import Run, SettingsError, Stage, bundled_runs, choose_stages, read_run
 from worker.defakerone.training.state import TrainingError, write_whole
 from worker.defakerone.training.templates import load_templates
 from worker.defakerone.training.trainer import Trainer
@@ -194,3 +195,13 @@ def test_a_stage_that_no_longer_gets_better_ends_early(manifest: Path, tmp_path:
     Trainer(replace(base, stages=(idle,)), tmp_path / "run").train()
     validated = [event["step"] for event in read_events(tmp_path / "run" / "log.jsonl") if "scores" in event]
     assert validated == [1, 2, 3]
+
+
+def test_a_stage_by_the_clock_also_warms_up_by_the_clock() -> None:
+    stage = Stage(name="s", steps=100_000, minutes=10, warmup=0.1)
+    assert rate_at(stage, 5, elapsed=0.05) == pytest.approx(0.5)
+    assert rate_at(stage, 500, elapsed=0.1) == pytest.approx(1.0, abs=0.05)
+    assert rate_at(stage, 900, elapsed=1.0) == pytest.approx(0.02)
+    counted = Stage(name="s", steps=100, warmup=0.1)
+    assert rate_at(counted, 4) == pytest.approx(0.5)
+    assert rate_at(counted, 10) == pytest.approx(1.0)

@@ -5,12 +5,11 @@ into two attention blocks, so that copies are learned as correspondences rather 
 """
 
 import torch
-from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worker.defakerone.grounding import GroundingFeatures, GroundingModel
-from worker.defakerone.training.losses import correspondence_loss, mask_loss, twin_loss
+from worker.defakerone.training.losses import correspondence_loss, mask_loss
 
 
 class DenseHeads(nn.Module):
@@ -60,34 +59,6 @@ class AttentionWatch:
         ]
         self.seen.clear()
         return torch.stack(terms).mean()
-
-
-def find_twins(trunk: Hiera, windows: Tensor, field: Tensor) -> Tensor:
-    """Loss of finding each place again: `windows` (2 n, 3, side, side), normalised, are n first and n second ones.
-
-    The first head of the finest global block learns to look from a cell to its twin as `field` (n, h, w, 2) says.
-    """
-    last = min(trunk.global_att_blocks)
-    x = _with_wandering_positions(trunk, trunk.patch_embed(windows))
-    for block in trunk.blocks[:last]:
-        x = block(x)
-    attention = trunk.blocks[last].attn
-    first, second = attention.qkv(trunk.blocks[last].norm1(x)).chunk(2)
-    return twin_loss(first, second, int(attention.num_heads), coarser(field, first.shape[1]))
-
-
-def _with_wandering_positions(trunk: Hiera, x: Tensor) -> Tensor:
-    """Add positions to patches (n, h, w, dim), those across the picture rolled at random for each window.
-
-    Twins lie near each other and copies do not: where a cell lies must not help to find its twin.
-    """
-    height, width = x.shape[1:3]
-    tile = trunk.pos_embed_window.permute(0, 2, 3, 1)
-    window = tile.repeat(1, height // tile.shape[1], width // tile.shape[2], 1)
-    across = trunk._get_pos_embed((height, width)) - window
-    shifts = torch.stack([torch.randint(height, (len(x),)), torch.randint(width, (len(x),))], 1).tolist()
-    placed: Tensor = x + window + torch.cat([across.roll((down, right), (1, 2)) for down, right in shifts])
-    return placed
 
 
 def coarser(field: Tensor, side: int) -> Tensor:

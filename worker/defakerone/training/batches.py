@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from worker.defakerone.config import DeFakerOneConfig
 from worker.defakerone.training.forgery.synthesis import Sample
 from worker.defakerone.training.forgery.traces import TraceSample
-from worker.defakerone.training.forgery.twins import TwinSample
 from worker.defakerone.training.rows import Row, RowWriter, TileView, cut_tiles, pad_rows, show_few
 from worker.defakerone.training.settings import Stage
 from worker.defakerone.training.sources import Source
@@ -38,7 +37,6 @@ class Item:
     domain: str
     operation: str
     traces: npt.NDArray[Any] | None = None  # (traces, side / 4, side / 4)
-    twins: TwinSample | None = None
 
 
 @dataclass
@@ -51,7 +49,6 @@ class Batch:
     supervised: Tensor | None = None  # (n,)
     doubles: Tensor | None = None  # (n, S/8, S/8, 2)
     traces: Tensor | None = None  # (n, traces, S/4, S/4)
-    twins: Tensor | None = None  # (2 n, S, S, 3): first and second windows; `doubles` says where the seconds show them
     tiles: Tensor | None = None  # (all tiles, s, s, 3)
     patches: Tensor | None = None  # (all tiles, grid, grid)
     ids: Tensor | None = None  # (n, length)
@@ -86,8 +83,6 @@ class Views(Dataset[list[Item]]):
         sample = self.source.draw(index)
         if isinstance(sample, TraceSample):
             return [self._trace_item(sample, rng)]
-        if isinstance(sample, TwinSample):
-            return [Item(None, None, None, True, "nature", "twins", twins=sample)]
         return [self._item(sample, rng) for _ in range(self.stage.views if self.train else 1)]
 
     def _item(self, sample: Sample, rng: np.random.Generator) -> Item:
@@ -147,11 +142,6 @@ class Collate:
         if rows:
             batch.ids, batch.labels = pad_rows(rows, self.pad)
             batch.verdicts = torch.tensor([row.verdict for row in rows])
-        twins = [item.twins for item in items if item.twins is not None]
-        if twins:
-            windows = [twin.first for twin in twins] + [twin.second for twin in twins]
-            batch.twins = torch.from_numpy(np.stack(windows))
-            batch.doubles = torch.from_numpy(np.stack([twin.field for twin in twins]))
         traces = [item.traces for item in items if item.traces is not None]
         if traces:
             batch.traces = torch.from_numpy(np.stack(traces))

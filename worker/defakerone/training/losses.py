@@ -80,31 +80,6 @@ def correspondence_loss(query_key: Tensor, heads: int, field: Tensor, count: int
     return weighted_mean(cost, copied.gather(1, chosen).float())
 
 
-def twin_loss(first: Tensor, second: Tensor, heads: int, field: Tensor, count: int = 384) -> Tensor:
-    """Teach one attention head to find each cell of a window again in another window, both ways alike.
-
-    `first` and `second` (batch, h, w, 3 * dim) are one block's qkv projections of two windows, `field` (batch, h, w, 2)
-    says where the second shows each cell of the first, nan where it does not. The mean of two cross-entropies over the
-    cells of both windows: of the first's queries against all keys, and of its keys against all queries. The cell itself
-    is among them, as it is beside a copy: the head has to learn to pass over its own place.
-    """
-    batch, height, width, triple = first.shape
-    cells, goals = height * width, field.reshape(batch, height * width, 2)
-    known = ~goals[..., 0].isnan()
-    chosen = (torch.rand(batch, cells, device=field.device) + known).topk(min(count, cells), dim=1).indices
-    goal = goals.gather(1, chosen[..., None].expand(-1, -1, 2)).nan_to_num()
-    index, share = bilinear_cells(goal, height, width)
-    both = (
-        torch.stack([second, first], 1).reshape(batch, 2 * cells, 3, heads, triple // 3 // heads)[:, :, :2, 0].float()
-    )
-    here = both[:, cells:].gather(1, chosen[..., None, None].expand(-1, -1, *both.shape[2:]))
-    costs = []
-    for own, other in ((0, 1), (1, 0)):
-        scores = torch.einsum("nqd,nkd->nqk", here[:, :, own], both[:, :, other]) * here.shape[-1] ** -0.5
-        costs.append(-(scores.log_softmax(-1).gather(2, index) * share).sum(-1))
-    return weighted_mean(torch.stack(costs).mean(0), known.gather(1, chosen).float())
-
-
 def bilinear_cells(places: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Find the four cells around places (..., 2), given in fractions: their flat indices and weights, (..., 4)."""
     x = (places[..., 0] * width - 0.5).clamp(0, width - 1)

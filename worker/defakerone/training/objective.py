@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from worker.defakerone.grounding import GroundingFeatures, Masks
 from worker.defakerone.model import Network, pixel_shuffle
 from worker.defakerone.preprocessing import normalise
-from worker.defakerone.training.auxiliary import AttentionWatch, DenseHeads, feature_levels, find_twins
+from worker.defakerone.training.auxiliary import AttentionWatch, DenseHeads, feature_levels
 from worker.defakerone.training.batches import Batch
 from worker.defakerone.training.forgery.traces import TRACES
 from worker.defakerone.training.losses import IGNORED, multimask_loss
@@ -54,9 +54,6 @@ class Objective(nn.Module):
         prompt: Tensor | None = None
         if batch.ids is not None:
             verdicts, prompt = self._language(batch, terms)
-        if batch.twins is not None and batch.doubles is not None:
-            trunk = self.network.grounding.image_encoder.trunk
-            terms["twins"] = find_twins(trunk, normalise(batch.twins).to(trunk.pos_embed.dtype), batch.doubles)
         if batch.squares is not None:
             masks = self._masks(batch, prompt, terms)
         weights = {"text": self.stage.lambda_text, "mask": self.stage.lambda_seg}

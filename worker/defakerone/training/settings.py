@@ -15,7 +15,7 @@ from worker.defakerone.training.forgery.synthesis import Recipe
 
 PARTS = ("vision", "connector", "language", "head", "projection", "grounding")
 Branch = Literal["mask", "language", "joint"]
-Source = Literal["traces", "twins", "forgeries", "manifest"]
+Source = Literal["traces", "forgeries", "manifest"]
 
 
 class SettingsError(ValueError):
@@ -65,11 +65,6 @@ class Stage:
     validate_every: int = 500
     patience: int = 0  # validations without a better score before the stage ends; 0 never
 
-    @property
-    def prepares(self) -> bool:
-        """Whether the stage teaches what comes before forgeries, so that there is no mask or verdict to validate."""
-        return self.source in ("traces", "twins")
-
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
         unknown = set(self.parts) - set(PARTS)
@@ -77,8 +72,6 @@ class Stage:
             raise SettingsError(f"stage {self.name!r}: parts {sorted(unknown)} are unknown; there are {PARTS}")
         if self.batch % self.views:
             raise SettingsError(f"stage {self.name!r}: batch {self.batch} is no multiple of views {self.views}")
-        if self.source == "twins" and self.branch != "mask":
-            raise SettingsError(f'stage {self.name!r}: twins teach the mask branch; set branch = "mask"')
         if min(self.steps, self.batch, self.accumulate, self.views, self.repeat) < 1:
             raise SettingsError(f"stage {self.name!r}: steps, batch, accumulate, views and repeat must be at least 1")
 

@@ -17,18 +17,15 @@ from worker.defakerone.training.forgery.journey import resize_both, travel
 from worker.defakerone.training.forgery.photos import PhotoLibrary, split_of, stable_order
 from worker.defakerone.training.forgery.synthesis import Sample, Synthesizer
 from worker.defakerone.training.forgery.traces import TraceSample, draw_traces
-from worker.defakerone.training.forgery.twins import TwinSample, draw_twins
 from worker.defakerone.training.settings import Run, Stage, given
-from worker.defakerone.training.views import CELL
 
-Drawn = Sample | TraceSample | TwinSample
 LONGEST = 900  # side to which a labelled picture is reduced before it travels, like the scenes of forgeries
 
 
 class Source(Protocol):
     """Gives picture number `index`."""
 
-    def draw(self, index: int) -> Drawn:
+    def draw(self, index: int) -> Sample | TraceSample:
         """Draw one sample."""
         ...
 
@@ -43,18 +40,6 @@ class TraceSource:
     def draw(self, index: int) -> TraceSample:
         """Draw window number `index`."""
         return draw_traces(np.random.default_rng((self.seed, index)), self.library, self.side)
-
-
-class TwinSource:
-    """Pairs of windows that show the same places."""
-
-    def __init__(self, library: PhotoLibrary, seed: int, side: int) -> None:
-        """Keep the library; `side` is each window's."""
-        self.library, self.seed, self.side = library, seed, side
-
-    def draw(self, index: int) -> TwinSample:
-        """Draw pair number `index`."""
-        return draw_twins(np.random.default_rng((self.seed, index)), self.library, self.side, CELL)
 
 
 class ManifestSource:
@@ -90,7 +75,7 @@ class MixedSource:
         """`share` of all pictures come from `labelled`: generated ones, say, that nothing here can synthesise."""
         self.forgeries, self.labelled, self.share, self.seed = forgeries, labelled, share, seed
 
-    def draw(self, index: int) -> Drawn:
+    def draw(self, index: int) -> Sample | TraceSample:
         """Draw picture number `index` from one of the two."""
         rng = np.random.default_rng((self.seed, index, 3))
         if rng.random() >= self.share:
@@ -112,9 +97,9 @@ class RepeatedSource:
     def __init__(self, source: Source, times: int, stretch: int = 384) -> None:
         """Show `stretch` pictures `times` each, in random order, before the next ones."""
         self.source, self.times, self.stretch = source, times, stretch
-        self.kept: tuple[int, dict[int, Drawn]] = -1, {}
+        self.kept: tuple[int, dict[int, Sample | TraceSample]] = -1, {}
 
-    def draw(self, index: int) -> Drawn:
+    def draw(self, index: int) -> Sample | TraceSample:
         """Draw the picture that number `index` shows."""
         block, place = divmod(index, self.times * self.stretch)
         if self.kept[0] != block:
@@ -136,8 +121,6 @@ def open_source(run: Run, config: DeFakerOneConfig, stage: Stage, split: str, se
     if stage.source == "traces":
         square = stage.square or config.grounding.image_size
         return TraceSource(library, seed, square if stage.branch == "mask" else config.vision.image_size)
-    if stage.source == "twins":
-        return TwinSource(library, seed, stage.square or config.grounding.image_size // 2)
     source: Source = Synthesizer(library, seed, stage.recipe or run.recipe)
     if split != "train":
         return source

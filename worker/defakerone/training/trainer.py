@@ -149,7 +149,7 @@ class Trainer:
 
     def _validate(self, stage: Stage, objective: Objective, weights: MasterWeights) -> bool:
         """Score the averaged weights, keep them if they are the best, and say whether the stage should end."""
-        if stage.prepares:
+        if stage.source == "traces":
             return False
         weights.publish(weights.average)
         if self.shown is None or self.shown[0] != self.position.stage:
