@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
-WIDTH_OF_A_FILE = 110
-"""Columns of the tables where the output is no terminal; at 80 they would fold."""
+WIDTH_OF_A_FILE = 140
+"""Columns of the tables where the output is no terminal; at 80, intervals would be cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
