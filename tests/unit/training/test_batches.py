@@ -12,11 +12,12 @@ from worker.defakerone.manifest import read_manifest
 from worker.defakerone.prompt import PromptConfig
 from worker.defakerone.tokenizer import Tokenizer
 from worker.defakerone.training.batches import Batch, Collate, Views, batches
+from worker.defakerone.training.forgery.photos import PhotoLibrary
 from worker.defakerone.training.forgery.synthesis import Sample
 from worker.defakerone.training.losses import IGNORED
 from worker.defakerone.training.rows import RowWriter
 from worker.defakerone.training.settings import Stage
-from worker.defakerone.training.sources import ManifestSource, MixedSource
+from worker.defakerone.training.sources import ManifestSource, MixedSource, RepeatedSource, TraceSource
 
 TOKENIZER = Path(__file__).parents[2] / "fixtures" / "defakerone" / "checkpoint"
 
@@ -80,3 +81,24 @@ def test_labelled_pictures_come_in_their_share(manifest: Path) -> None:
     share = np.mean([isinstance(sample, Sample) and sample.domain == "nature" for sample in drawn])
     assert 0.17 < share < 0.33
     assert all(sample.pixels.shape[:2] == sample.mask.shape for sample in drawn)
+
+
+def test_a_window_that_comes_back_is_mirrored_together_with_its_mask(photos: Path, tmp_path: Path) -> None:
+    library = PhotoLibrary(photos, "all", tmp_path / "cache")
+    source = TraceSource(library, 1, 64)
+    stage = Stage(name="traces", branch="mask", source="traces", square=64, batch=1, repeat=8)
+    writer = RowWriter(Tokenizer.from_directory(TOKENIZER), PromptConfig(), DEFAKERONE_TINY.tokens_per_tile)
+    views = Views(RepeatedSource(source, 8, stretch=1), stage, DEFAKERONE_TINY, writer, 5, train=True)
+    drawn = source.draw(0)
+    seen = set()
+    for index in range(8):
+        (item,) = views[index]
+        assert item.square is not None
+        turns = [(down, across) for down in (1, -1) for across in (1, -1)
+                 if np.array_equal(item.square.pixels, drawn.pixels[::down, ::across])]  # fmt: skip
+        assert len(turns) == 1
+        (down, across) = turns[0]
+        share = drawn.mask[::down, ::across].reshape(16, 4, 16, 4).mean((1, 3)) / 255
+        assert np.allclose(item.square.target, share, atol=0.01)
+        seen.add(turns[0])
+    assert len(seen) > 1

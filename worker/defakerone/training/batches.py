@@ -105,13 +105,15 @@ class Views(Dataset[list[Item]]):
 
     def _trace_item(self, sample: TraceSample, rng: np.random.Generator) -> Item:
         side = sample.mask.shape[0]
+        across, down = (int(step) for step in rng.choice((1, -1), 2))  # a sample that comes back comes mirrored
+        pixels, mask = (np.ascontiguousarray(part[::down, ::across]) for part in (sample.pixels, sample.mask))
         if self.stage.branch == "mask":
-            share = _reduce(sample.mask, side // 4)
+            share = _reduce(mask, side // 4)
             unknown = np.full((side // CELL, side // CELL, 2), np.nan, np.float32)
-            square = SquareView(sample.pixels, share, unknown, supervised=True)
+            square = SquareView(pixels, share, unknown, supervised=True)
             return Item(square, None, None, True, "nature", "trace", sample.strengths(share))
-        share = _reduce(sample.mask, self.config.vision.grid)
-        tiles = TileView(sample.pixels[None], share[None], fake=True)
+        share = _reduce(mask, self.config.vision.grid)
+        tiles = TileView(pixels[None], share[None], fake=True)
         row = self.writer.write(self.templates[int(rng.integers(len(self.templates)))], 1, True, marker=False)
         return Item(None, tiles, row, True, "nature", "trace", sample.strengths(share))
 

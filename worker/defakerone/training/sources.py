@@ -120,7 +120,8 @@ def open_source(run: Run, config: DeFakerOneConfig, stage: Stage, split: str, se
     library = PhotoLibrary(given(run.photos), split, run.cache or default_cache(), limit=limit)
     if stage.source == "traces":
         square = stage.square or config.grounding.image_size
-        return TraceSource(library, seed, square if stage.branch == "mask" else config.vision.image_size)
+        traces = TraceSource(library, seed, square if stage.branch == "mask" else config.vision.image_size)
+        return RepeatedSource(traces, stage.repeat) if stage.repeat > 1 else traces
     source: Source = Synthesizer(library, seed, stage.recipe or run.recipe)
     if split != "train":
         return source
