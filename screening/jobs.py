@@ -152,9 +152,10 @@ def _end(
 def _end_attempts(
     session: Session, attempts: Sequence[tuple[UUID, int]], held: set[UUID], outcome: str, detail: str | None = None
 ) -> None:
-    ids, numbers = [id for id, _ in attempts], [number for _, number in attempts]
-    values = {"ids": ids, "attempts": numbers, "held": list(held), "outcome": outcome, "detail": detail}
-    session.execute(text(END_ATTEMPTS), values)
+    if attempts:
+        ids, numbers = [id for id, _ in attempts], [number for _, number in attempts]
+        values = {"ids": ids, "attempts": numbers, "held": list(held), "outcome": outcome, "detail": detail}
+        session.execute(text(END_ATTEMPTS), values)
 
 
 def complete(
