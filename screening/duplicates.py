@@ -43,6 +43,6 @@ def find(session: Session, claims: Sequence[Claim], *, weights_sha256: str, prep
         .distinct(Image.platform_id, Image.sha256)
         .execution_options(populate_existing=True)
     )
-    found = session.execute(statement).tuples()
+    found = session.execute(statement)
     earlier = {(image.platform_id, image.sha256): Earlier(finding, image, said) for finding, image, said in found}
     return {screening_id: earlier[key] for screening_id, key in wanted.items() if key in earlier}

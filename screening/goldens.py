@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from screening import audit, policies, reviews
 from screening.actors import Actor, NotGrantedError, Role
 from screening.ids import Prefix, encode
+from screening.reviews import Item
 from screening.tables import Finding, Golden, Review, Screening, Stage
 
 ONCE = 2**53
@@ -92,7 +93,8 @@ def _instead(session: Session, actor: Actor, review: Review) -> Review | None:
     if fresh is None:
         return None
     finding = session.get_one(Finding, fresh.screening_id)
-    golden = reviews.place(session, finding, review.queue, timedelta(0), truth=fresh.truth)
+    [placed] = reviews.place(session, [Item(finding, review.queue, timedelta(0), fresh.truth)])
+    golden = session.get_one(Review, placed)
     golden.due_at, golden.lead_only = review.due_at, review.lead_only
     reviews.put_back(review)
     reviews.hold(golden, actor)

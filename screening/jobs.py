@@ -11,19 +11,18 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text, tuple_, update
+from sqlalchemy import CTE, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
-from screening import erasure, events, policies, reviews
+from screening import erasure, events, findings, reviews
 from screening.errors import Failure, FailureCode, LegalHoldError
+from screening.findings import Completion
 from screening.ids import Prefix, encode
-from screening.jobs_sql import ANNOUNCE, CLAIM_ALONE, CLAIM_BATCH, RESCUE
+from screening.jobs_sql import ANNOUNCE, CLAIM_ALONE, CLAIM_BATCH, END_ATTEMPTS, RESCUE
 from screening.tables import (
-    Attempt,
     Finding,
     Image,
     Priority,
-    Provenance,
     Screening,
     State,
     Submission,
@@ -122,40 +121,41 @@ def claim_alone(session: Session, *, worker: str, lease: timedelta) -> list[Clai
 
 def heartbeat(session: Session, claims: Sequence[Claim], *, lease: timedelta) -> set[UUID]:
     """Renew the leases still held; returns the screenings that are still the caller's."""
+    return _write(session, claims, due_at=assay_now() + lease)
+
+
+def _write(session: Session, claims: Sequence[Claim], **values: Any) -> set[UUID]:
+    """Write claimed rows, but only those that are still the caller's: the fence behind everything below. Which were."""
     if not claims:
         return set()
-    held = tuple_(Screening.id, Screening.attempt).in_([(c.screening_id, c.attempt) for c in claims])
-    statement = (
-        update(Screening)
-        .where(held, Screening.state == State.RUNNING)
-        .values(due_at=assay_now() + lease)
-        .returning(Screening.id)
-        .execution_options(synchronize_session=False)
-    )
-    return set(session.scalars(statement))
+    held = _held(claims)
+    statement = update(Screening).where(Screening.id == held.c.id).values(**values).returning(Screening.id)
+    return set(session.scalars(statement.execution_options(synchronize_session=False)))
 
 
-def _end(session: Session, claim: Claim, outcome: str, detail: str | None = None, **values: Any) -> bool:
-    """Write a claimed row once, if it is still the caller's; the fence behind complete, fail and release."""
-    statement = (
-        update(Screening)
-        .where(Screening.id == claim.screening_id, Screening.attempt == claim.attempt, Screening.state == State.RUNNING)
-        .values(**values)
-        .returning(Screening.id)
-        .execution_options(synchronize_session=False)
-    )
-    held = session.scalar(statement) is not None
-    _end_attempt(session, claim.screening_id, claim.attempt, outcome if held else "fenced", detail)
+def _held(claims: Sequence[Claim]) -> CTE:
+    """Those of the claims' rows that still run under them, locked in order: so no two writers wait in a circle."""
+    claimed = tuple_(Screening.id, Screening.attempt).in_([(c.screening_id, c.attempt) for c in claims])
+    running = select(Screening.id).where(claimed, Screening.state == State.RUNNING)
+    return running.order_by(Screening.id).with_for_update().cte("held")
+
+
+def _end(
+    session: Session, claims: Sequence[Claim], outcome: str, detail: str | None = None, **values: Any
+) -> set[UUID]:
+    """Write claimed rows once and end their attempts; the screenings that were still the caller's."""
+    held = _write(session, claims, **values)
+    _end_attempts(session, [(c.screening_id, c.attempt) for c in claims], held, outcome, detail)
     return held
 
 
-def _end_attempt(session: Session, screening_id: UUID, attempt: int, outcome: str, detail: str | None) -> None:
-    session.execute(
-        update(Attempt)
-        .where(Attempt.screening_id == screening_id, Attempt.attempt == attempt, Attempt.ended_at.is_(None))
-        .values(ended_at=assay_now(), outcome=outcome, detail=detail)
-        .execution_options(synchronize_session=False)
-    )
+def _end_attempts(
+    session: Session, attempts: Sequence[tuple[UUID, int]], held: set[UUID], outcome: str, detail: str | None = None
+) -> None:
+    if attempts:
+        ids, numbers = [id for id, _ in attempts], [number for _, number in attempts]
+        values = {"ids": ids, "attempts": numbers, "held": list(held), "outcome": outcome, "detail": detail}
+        session.execute(text(END_ATTEMPTS), values)
 
 
 def complete(
@@ -165,30 +165,20 @@ def complete(
     image: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> bool:
-    """`running -> succeeded`: finding, policy, review and event. False where the lease was lost: nothing is written.
+    """Complete one screening; False where the lease was lost: nothing is written."""
+    return bool(complete_all(session, [Completion(claim, finding, image, provenance)]))
 
-    `image` holds the image's columns that only decoding could tell, `provenance` the columns of its report.
+
+def complete_all(session: Session, completions: Sequence[Completion]) -> set[UUID]:
+    """`running -> succeeded`: findings, policy, reviews and events. Of rows whose lease was lost nothing is written.
+
+    Returns the screenings that were still the caller's. What the database refuses of one, it refuses of all.
     """
-    if not _end(session, claim, "succeeded", state=State.SUCCEEDED, finished_at=assay_now(), alone=False):
-        return False
-    finding.accepted_at = claim.created_at
-    if image:
-        session.execute(update(Image).where(Image.screening_id == claim.screening_id).values(**image))
-    if provenance:
-        session.add(Provenance(screening_id=claim.screening_id, platform_id=claim.platform_id, **provenance))
-    ruling = policies.apply(session, finding, priority=claim.priority, metadata=_metadata(session, claim))
-    session.add(finding)
-    session.flush()
-    reviews.open_for(session, finding, ruling)
-    events.screening_ended(session, claim.screening_id)
-    return True
-
-
-def _metadata(session: Session, claim: Claim) -> dict[str, Any]:
-    """What the platform said about the image, which its policy may ask about."""
-    statement = select(Submission.details).where(Submission.screening_id == claim.screening_id)
-    details: dict[str, Any] = session.scalars(statement).one()
-    return details
+    claims = [done.claim for done in completions]
+    held = _end(session, claims, "succeeded", state=State.SUCCEEDED, finished_at=assay_now(), alone=False)
+    findings.store(session, [done for done in completions if done.claim.screening_id in held])
+    events.screenings_ended(session, held)
+    return held
 
 
 def fail(session: Session, claim: Claim, failure: Failure, *, strike: bool, max_strikes: int, retry_in: float) -> bool:
@@ -199,14 +189,11 @@ def fail(session: Session, claim: Claim, failure: Failure, *, strike: bool, max_
     strikes = claim.strikes + 1
     if strike and strikes < max_strikes:
         wait = timedelta(seconds=retry_in)
-        return _end(
-            session, claim, "released", failure.code,
-            state=State.QUEUED, strikes=strikes, due_at=assay_now() + wait, announced_at=None,
-        )  # fmt: skip
-    if not _end(session, claim, "failed", failure.code, strikes=strikes, **_failed(failure)):
-        return False
-    events.screening_ended(session, claim.screening_id)
-    return True
+        again = {"strikes": strikes, "due_at": assay_now() + wait, "announced_at": None}
+        return bool(_end(session, [claim], "released", failure.code, state=State.QUEUED, **again))
+    held = _end(session, [claim], "failed", failure.code, strikes=strikes, **_failed(failure))
+    events.screenings_ended(session, held)
+    return bool(held)
 
 
 def _failed(failure: Failure) -> dict[str, Any]:
@@ -222,10 +209,8 @@ def _failed(failure: Failure) -> dict[str, Any]:
 
 def release(session: Session, claim: Claim, *, reason: str, retry_in: float) -> bool:
     """Give a row back without a strike: shutdowns and storage or GPU-memory errors are not the image's fault."""
-    wait = timedelta(seconds=retry_in)
-    return _end(
-        session, claim, "released", reason, state=State.QUEUED, due_at=assay_now() + wait, announced_at=None
-    )  # fmt: skip
+    again = {"due_at": assay_now() + timedelta(seconds=retry_in), "announced_at": None}
+    return bool(_end(session, [claim], "released", reason, state=State.QUEUED, **again))
 
 
 def fetched(session: Session, claim: Claim, image: Image, *, lease: timedelta) -> bool:
@@ -245,10 +230,8 @@ def rescue(session: Session, *, limit: int, max_strikes: int) -> int:
     the last strike ends the row as `failed`.
     """
     rows = session.execute(text(RESCUE), {"limit": limit, "max_strikes": max_strikes}).all()
-    for row in rows:
-        _end_attempt(session, row.id, row.attempt, "expired", None)
-        if row.state == State.FAILED:
-            events.screening_ended(session, row.id)
+    _end_attempts(session, [(row.id, row.attempt) for row in rows], {row.id for row in rows}, "expired")
+    events.screenings_ended(session, [row.id for row in rows if row.state == State.FAILED])
     return len(rows)
 
 
@@ -277,7 +260,7 @@ def erase(session: Session, screening: Screening) -> None:
     session.execute(statement.values(**values).execution_options(synchronize_session=False))
     reviews.withdraw(session, screening.id)
     if live:
-        events.screening_ended(session, screening.id)
+        events.screenings_ended(session, [screening.id])
 
 
 def hold(session: Session, screening_id: UUID, *, held: bool) -> None:

@@ -120,3 +120,11 @@ UPDATE screenings SET announced_at = assay_now()
        FOR UPDATE SKIP LOCKED)
 RETURNING id
 """
+
+END_ATTEMPTS = """
+UPDATE attempts a
+   SET ended_at = assay_now(), detail = :detail,
+       outcome = CASE WHEN a.screening_id = ANY(CAST(:held AS uuid[])) THEN :outcome ELSE 'fenced' END
+  FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS e (id, attempt)
+ WHERE a.screening_id = e.id AND a.attempt = e.attempt AND a.ended_at IS NULL
+"""

@@ -4,16 +4,17 @@ Nothing about policies is cached beyond the documents themselves, which never ch
 which version stands and whether the kill switch is engaged, so that both act at once everywhere.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from screening import audit, rules
+from screening import audit, inserting, rules
 from screening.errors import AssayError
 from screening.ids import Prefix, encode
 from screening.rules import DEFAULT, Document, Facts, Ruling
@@ -23,9 +24,9 @@ EVERY_PLATFORM = UUID(int=0)
 BUILT_IN = 0  # the version number of DEFAULT, which no platform has written
 
 STANDING = text("""
-SELECT coalesce(s.version, 0) AS version, s.shadow_version,
-       EXISTS (SELECT FROM kill_switches k WHERE k.id IN (:platform, :every) AND k.engaged) AS blocks_suspended
-  FROM (SELECT :platform AS platform_id) p LEFT JOIN standings s USING (platform_id)
+SELECT p.id, coalesce(s.version, 0) AS version, s.shadow_version,
+       EXISTS (SELECT FROM kill_switches k WHERE k.id IN (p.id, :every) AND k.engaged) AS blocks_suspended
+  FROM unnest(CAST(:platforms AS uuid[])) AS p (id) LEFT JOIN standings s ON s.platform_id = p.id
 """)
 
 
@@ -48,8 +49,13 @@ class Stand:
 
 def standing(session: Session, platform_id: UUID) -> Stand:
     """The versions that judge and watch, and whether a kill switch (the platform's or the global one) is engaged."""
-    row = session.execute(STANDING, {"platform": platform_id, "every": EVERY_PLATFORM}).one()
-    return Stand(row.version, row.shadow_version, row.blocks_suspended)
+    return standings(session, {platform_id})[platform_id]
+
+
+def standings(session: Session, platform_ids: Iterable[UUID]) -> dict[UUID, Stand]:
+    """The same of several platforms, by their ids."""
+    rows = session.execute(STANDING, {"platforms": list(platform_ids), "every": EVERY_PLATFORM})
+    return {row.id: Stand(row.version, row.shadow_version, row.blocks_suspended) for row in rows}
 
 
 # Bounded: a worker sees few versions of few platforms, and a document is some kilobytes.
@@ -60,12 +66,20 @@ def _parsed(platform_id: UUID, version: int, content: str) -> Document:
 
 def document(session: Session, platform_id: UUID, version: int) -> Document:
     """One version's document. Raises UnknownPolicyError."""
-    if version == BUILT_IN:
-        return DEFAULT
-    row = session.get(Policy, (platform_id, version))
-    if row is None:
+    return documents(session, {(platform_id, version)})[platform_id, version]
+
+
+def documents(session: Session, wanted: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], Document]:
+    """The documents of versions, by platform and version. Raises UnknownPolicyError."""
+    found = {(platform_id, version): DEFAULT for platform_id, version in wanted if version == BUILT_IN}
+    if written := set(wanted) - set(found):
+        statement = select(Policy).where(tuple_(Policy.platform_id, Policy.version).in_(written))
+        for row in session.scalars(statement):
+            key = row.platform_id, row.version
+            found[key] = _parsed(*key, audit.canonical(row.document))
+    for _, version in written - set(found):
         raise UnknownPolicyError(f"There is no policy version {version}.")
-    return _parsed(platform_id, version, audit.canonical(row.document))
+    return found
 
 
 def versions(session: Session, platform_id: UUID, *, limit: int = 50) -> list[Policy]:
@@ -133,32 +147,44 @@ def kill_switches(session: Session, platform_id: UUID) -> dict[UUID, KillSwitch]
     return {row.id: row for row in session.scalars(statement)}
 
 
-def apply(session: Session, finding: Finding, *, priority: str, metadata: dict[str, Any]) -> Ruling:
-    """Judge a finding that is about to be stored: fills its policy columns, stores the shadow's ruling beside it."""
-    now = standing(session, finding.platform_id)
-    asked = facts(finding, priority=priority, metadata=metadata)
-    judging = document(session, finding.platform_id, now.version)
-    ruling = rules.judge(judging, now.version, asked, blocks_suspended=now.blocks_suspended)
-    finding.policy_version, finding.outcome = now.version, ruling.outcome.value
-    finding.rule, finding.guard = ruling.rule, None if ruling.guard is None else ruling.guard.value
-    if now.shadow_version is not None:
-        watching = document(session, finding.platform_id, now.shadow_version)
-        _keep(session, asked, finding.platform_id, now.shadow_version, watching)
-    return ruling
+def apply(session: Session, findings: Sequence[tuple[Finding, Facts]]) -> list[Ruling]:
+    """Judge findings that are about to be stored: fills their policy columns, stores the shadow's rulings beside them.
+
+    Rulings come in the same order.
+    """
+    stands = standings(session, {finding.platform_id for finding, _ in findings})
+    judging = documents(session, {(platform_id, now.version) for platform_id, now in stands.items()})
+    rulings = []
+    for finding, asked in findings:
+        now = stands[finding.platform_id]
+        document = judging[finding.platform_id, now.version]
+        ruling = rules.judge(document, now.version, asked, blocks_suspended=now.blocks_suspended)
+        finding.policy_version, finding.outcome = now.version, ruling.outcome.value
+        finding.rule, finding.guard = ruling.rule, _named(ruling)
+        rulings.append(ruling)
+    _watch(session, stands, findings)
+    return rulings
 
 
-def _keep(session: Session, asked: Facts, platform_id: UUID, version: int, watching: Document) -> None:
-    ruling = rules.judge(watching, version, asked, blocks_suspended=False)
-    session.add(
-        ShadowRuling(
-            screening_id=asked.screening_id,
-            version=version,
-            platform_id=platform_id,
-            outcome=ruling.outcome.value,
-            rule=ruling.rule,
-            guard=None if ruling.guard is None else ruling.guard.value,
-        )
-    )
+def _named(ruling: Ruling) -> str | None:
+    return None if ruling.guard is None else ruling.guard.value
+
+
+def _watch(session: Session, stands: dict[UUID, Stand], findings: Sequence[tuple[Finding, Facts]]) -> None:
+    """Store what the versions that only watch would have done."""
+    watched = {id: now.shadow_version for id, now in stands.items() if now.shadow_version is not None}
+    watching = documents(session, set(watched.items()))
+    rows = []
+    for finding, asked in findings:
+        if (version := watched.get(finding.platform_id)) is not None:
+            ruling = rules.judge(watching[finding.platform_id, version], version, asked, blocks_suspended=False)
+            rows.append(
+                {
+                    "screening_id": finding.screening_id, "version": version, "platform_id": finding.platform_id,
+                    "outcome": ruling.outcome.value, "rule": ruling.rule, "guard": _named(ruling),
+                }
+            )  # fmt: skip
+    inserting.insert(session, ShadowRuling, rows)
 
 
 def facts(finding: Finding, *, priority: str, metadata: dict[str, Any]) -> Facts:

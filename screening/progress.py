@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from screening.jobs import Claim
@@ -47,10 +47,10 @@ def ended(session: Session, ids: Sequence[UUID]) -> set[UUID]:
     return set(session.scalars(select(Screening.id).where(Screening.id.in_(ids), Screening.state.in_(TERMINAL))))
 
 
-def recorded(session: Session, claim: Claim) -> bool:
-    """Whether this very attempt's finding is stored: its commit went through although the answer was lost."""
-    statement = select(Finding.attempt).where(Finding.screening_id == claim.screening_id)
-    return session.scalar(statement) == claim.attempt
+def recorded(session: Session, claims: Sequence[Claim]) -> set[UUID]:
+    """Of which of these very attempts the finding is stored: its commit went through although the answer was lost."""
+    attempts = tuple_(Finding.screening_id, Finding.attempt).in_([(c.screening_id, c.attempt) for c in claims])
+    return set(session.scalars(select(Finding.screening_id).where(attempts)))
 
 
 def erased(session: Session, screening_id: UUID) -> bool:

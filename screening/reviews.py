@@ -5,6 +5,7 @@ lost the lease changes nothing. `screening/decisions.py` has what follows a deci
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -12,11 +13,11 @@ from uuid import UUID
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from screening import audit, events
+from screening import audit, events, inserting
 from screening.actors import Actor, NotGrantedError, Role
 from screening.errors import ConflictError
-from screening.ids import Prefix, encode
-from screening.reviews_sql import CLAIM_ANY, CLAIM_FROM_QUEUE, LAPSED
+from screening.ids import Prefix, encode, uuid7
+from screening.reviews_sql import CLAIM_ANY, CLAIM_FROM_QUEUE, LAPSED, PLACE
 from screening.rules import Ruling
 from screening.tables import Decision, Finding, Passing, Review, ReviewState, assay_now
 
@@ -64,29 +65,39 @@ class Lease:
     expires_at: datetime
 
 
-def open_for(session: Session, finding: Finding, ruling: Ruling) -> Review | None:
-    """Put a finding before people if its ruling asks for it."""
-    if ruling.queue is None or ruling.due_seconds is None:
-        return None
-    return place(session, finding, ruling.queue, timedelta(seconds=ruling.due_seconds))
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What is to come before people. With a truth it is a golden item, which asks again and decides nothing."""
+
+    finding: Finding
+    queue: str
+    due_in: timedelta
+    truth: str | None = None
 
 
-def place(session: Session, finding: Finding, queue: str, due_in: timedelta, truth: str | None = None) -> Review:
-    """Insert a pending review; with a truth it is a golden item, which asks again and decides nothing."""
-    likely = risk(finding)
-    due_at = assay_now() + due_in
-    review = Review(
-        platform_id=finding.platform_id,
-        screening_id=finding.screening_id,
-        queue=queue,
-        risk=likely,
-        due_at=due_at,
-        rank=due_at - likely * RISK_HEAD_START,
-        golden_truth=truth,
-    )
-    session.add(review)
-    session.flush()
-    return review
+def open_for(session: Session, ruled: Sequence[tuple[Finding, Ruling]]) -> None:
+    """Put those findings before people whose rulings ask for it."""
+    asked = [
+        Item(finding, ruling.queue, timedelta(seconds=ruling.due_seconds))
+        for finding, ruling in ruled
+        if ruling.queue is not None and ruling.due_seconds is not None
+    ]
+    place(session, asked)
+
+
+def place(session: Session, items: Sequence[Item]) -> list[UUID]:
+    """Insert pending reviews; returns their ids, in order."""
+    ids = [uuid7() for _ in items]
+    rows = [
+        {
+            "id": id, "platform_id": item.finding.platform_id, "screening_id": item.finding.screening_id,
+            "queue": item.queue, "risk": risk(item.finding), "due_in": item.due_in, "golden_truth": item.truth,
+        }
+        for id, item in zip(ids, items, strict=True)
+    ]  # fmt: skip
+    if rows:
+        session.execute(text(PLACE), {"rows": inserting.as_json(rows), "head_start": RISK_HEAD_START})
+    return ids
 
 
 def risk(finding: Finding) -> float:

@@ -87,3 +87,11 @@ SELECT n.platform_id, p.name AS platform_name, n.queue, lane.lead_only,
  WHERE n.queue IS NOT NULL AND (n.lead OR NOT lane.lead_only)
  ORDER BY p.name, n.queue, lane.lead_only
 """
+
+PLACE = """
+INSERT INTO reviews (id, platform_id, screening_id, queue, risk, due_at, rank, golden_truth)
+SELECT id, platform_id, screening_id, queue, risk, assay_now() + due_in, assay_now() + due_in - risk * :head_start,
+       golden_truth
+  FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+    AS r (id uuid, platform_id uuid, screening_id uuid, queue text, risk float8, due_in interval, golden_truth text)
+"""

@@ -50,13 +50,13 @@ BRIEF = {
 }
 
 
-def wait_for(what: str, holds: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(what: str, holds: Callable[[], bool], seconds: float = 60, every: float = 0.05) -> None:
     """Return once it holds; fail, saying what did not happen, when time is up."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def picture(rng: random.Random, width: int = 96, height: int = 72) -> bytes:

@@ -6,6 +6,7 @@ breaks it in every child.
 
 from pathlib import Path
 
+import cv2
 from PIL import Image
 
 import worker.defakerone
@@ -20,6 +21,7 @@ BUNDLED = Path(worker.defakerone.__file__).parent / "weights"
 
 def load(settings: Settings) -> DeFakerOne:
     """Load the checkpoint; raises what `DeFakerOne.from_pretrained` raises where there are no usable weights."""
+    cv2.setNumThreads(1)  # images are finished side by side; its threads would wait for each other by spinning
     device = choose_device(settings.device)
     return DeFakerOne.from_pretrained(
         settings.weights or BUNDLED,

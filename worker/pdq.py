@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 SIDE = 512
 SAMPLES = 64
 FREQUENCIES = 16
-LUMINANCE = np.array([0.299, 0.587, 0.114])  # of R, G, B (ITU-R BT.601)
+LUMINANCE = np.array([[0.299, 0.587, 0.114]])  # of R, G, B (ITU-R BT.601)
 PER_QUALITY = 90  # gradient steps of 1 % of full brightness for one point of quality
 
 
@@ -70,7 +70,7 @@ def distance(first: bytes, second: bytes) -> int:
 def _samples(pixels: Pixels) -> Floats:
     """(64, 64) of luminance."""
     small = cv2.resize(np.ascontiguousarray(pixels), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    samples: Floats = _SAMPLING @ (small @ LUMINANCE) @ _SAMPLING.T
+    samples: Floats = _SAMPLING @ cv2.transform(small.astype(np.float64), LUMINANCE) @ _SAMPLING.T
     return samples
 
 

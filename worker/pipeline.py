@@ -2,7 +2,7 @@
 
     feeder      claim -> duplicates answered at once -> the rest prepared, one thread an image  -+  next batch
     lanes                                    detector on a batch  <------------------------------+  this batch
-    recorders   finish, encode, upload, commit, one thread an image  <- results                     last batch
+    recorders   finish, encode, upload, one thread an image; one commit  <- results                 last batch
 
     fetchers    bytes of a source -> its image, and the row back to the queue
 
@@ -38,7 +38,7 @@ from worker.milestones import Milestone
 from worker.outcomes import Released
 from worker.preparation import Preparation, Ready
 from worker.provenance.credentials import trust_anchors
-from worker.recording import Recorder
+from worker.recording import Recorder, Result
 from worker.reuse import Reuse
 from worker.sources import Sources
 from worker.telling import Telling
@@ -50,7 +50,7 @@ SHUTDOWN = Released("shutdown", backoff=False)
 FENCED = Released("fenced", backoff=False)
 
 Stop = Callable[[], bool]
-Recording = list[Future[None]]
+Recording = Future[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Pipeline:
         self._recorder = Recorder(
             with_.ledger, with_.store, with_.detector, self._leases, settings, twins=self._twins, telling=self._telling
         )
-        self._reuse = Reuse(with_.ledger, with_.store, self._recorder, with_.detector.versions)
+        self._reuse = Reuse(with_.ledger, with_.store, with_.detector.versions)
         self._preparation = Preparation(
             with_.store, with_.decoders, with_.detector, trust_anchors(settings.c2pa_trust_anchors)
         )
@@ -118,15 +118,15 @@ class Pipeline:
                 upcoming = self._feeder.submit(self._next, stopping, yielding=True, over=over)
                 under_way.append(self._lanes.submit(self._kept(batch, stopping)))
                 while len(under_way) > self._lanes.count:  # one that is being recorded, beside those that run
-                    _settle(under_way.popleft().result())
+                    under_way.popleft().result().result()
         finally:
             wait([upcoming])
             wait(under_way)
             for lane in under_way:
                 if lane.exception() is None:
-                    wait(lane.result())
+                    wait([lane.result()])
         for lane in under_way:
-            _settle(lane.result())
+            lane.result().result()
         return batches > 0
 
     def _next(self, stopping: Stop, *, yielding: bool = False, over: Stop = bool) -> list[Ready] | None:
@@ -153,7 +153,7 @@ class Pipeline:
         claim = partial(jobs.claim_alone, worker=self._with.worker, lease=self._lease)
         claims = self._with.ledger.once(claim)
         if claims:
-            _settle(self._lanes.submit(self._kept(self._ready(claims, stopping), stopping)).result())
+            self._lanes.submit(self._kept(self._ready(claims, stopping), stopping)).result().result()
             self._sources.settle(stopping)
         return bool(claims)
 
@@ -164,18 +164,19 @@ class Pipeline:
             milestones.reached(Milestone.CLAIMED, claim)
         first = [claim for claim in claims if not self._twins.wait(claim)]
         earlier = self._reuse.find(first)
-        prepared = self._preparers.map(lambda c: self._prepare(c, earlier.get(c.screening_id), stopping), first)
-        return [ready for ready in prepared if ready is not None]
+        prepared = list(self._preparers.map(lambda c: self._prepare(c, earlier.get(c.screening_id), stopping), first))
+        self._recorder.commit([copy for copy in prepared if isinstance(copy, Result)])
+        return [ready for ready in prepared if isinstance(ready, Ready)]
 
-    def _prepare(self, claim: Claim, earlier: Earlier | None, stopping: Stop) -> Ready | None:
+    def _prepare(self, claim: Claim, earlier: Earlier | None, stopping: Stop) -> Ready | Result | None:
         if stopping():
             self._recorder.end(claim, SHUTDOWN)
             return None
         if self._sources.concern(claim):
             self._sources.take(claim)
             return None
-        if earlier is not None and self._reuse.copy(claim, earlier):
-            return None
+        if earlier is not None and (copy := self._reuse.copy(claim, earlier)) is not None:
+            return copy if self._recorder.upload(copy) else None
         outcome = self._preparation.prepare(claim)
         self._leases.progress()
         if isinstance(outcome, Ready):
@@ -186,7 +187,7 @@ class Pipeline:
     def _detect(self, batch: Sequence[Ready]) -> Recording:
         """Run the detector, and hand the results to the recorders."""
         if not batch:
-            return []
+            return self._recorders.submit(self._commit, [])
         metrics.BATCH.observe(len(batch))
         start = time.perf_counter()
         with metrics.stage("infer"):
@@ -196,7 +197,16 @@ class Pipeline:
         for ready in batch:
             ready.inference_ms = share
             milestones.reached(Milestone.INFERRED, ready.claim)
-        return [self._recorders.submit(self._recorder.record, *pair) for pair in zip(batch, results, strict=True)]
+        storing = [self._recorders.submit(self._recorder.store, *pair) for pair in zip(batch, results, strict=True)]
+        return self._recorders.submit(self._commit, storing)
+
+    def _commit(self, storing: Sequence[Future[Result | None]]) -> None:
+        """Commit what a batch has found, then raise what nobody foresaw. Those it waits for were submitted before."""
+        wait(storing)
+        stored = [future.result() for future in storing if future.exception() is None]
+        self._recorder.commit([result for result in stored if result is not None])
+        for future in storing:
+            future.result()
 
     def _kept(self, batch: Sequence[Ready], stopping: Stop) -> list[Ready]:
         """What is still ours, and still to be done."""
@@ -218,10 +228,3 @@ class Pipeline:
         self._lanes.close()
         for pool in (self._feeder, self._preparers, self._recorders):
             pool.shutdown(cancel_futures=True)
-
-
-def _settle(futures: Recording) -> None:
-    """Wait for all, then raise what one of them raised."""
-    wait(futures)
-    for future in futures:
-        future.result()

@@ -1,12 +1,14 @@
 """How does what the detector said become a stored finding, or an attempt end without one?
 
-Mask and heat map are uploaded first, under keys of this very attempt, then one transaction writes the finding. A worker
-that dies in between leaves two files that nothing names; one that lost its lease takes its files away again.
+Mask and heat map are uploaded first, under keys of this very attempt, then one transaction writes the findings of a
+batch. A worker that dies in between leaves files that nothing names; one that lost a lease takes its files away again.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -14,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from screening import blobs, jobs, progress, provenance
 from screening.blobs import BlobStore
 from screening.errors import BlobStoreError, Failure, FailureCode
+from screening.findings import Completion
 from screening.jobs import Claim
 from screening.settings import Settings
 from screening.tables import Finding
@@ -22,7 +25,7 @@ from worker.defakerone import DeFakerOne
 from worker.defakerone.errors import DetectorError
 from worker.defakerone.verdict import Detection, Inference
 from worker.leases import Leases
-from worker.ledger import Ledger
+from worker.ledger import CONNECTION_ERRORS, Ledger
 from worker.milestones import Milestone
 from worker.outcomes import Failed, Released
 from worker.png import encode_heatmap, encode_mask
@@ -40,6 +43,39 @@ PNG = "image/png"
 PARTED = Released("duplicate", backoff=False)  # waited for an equal image that found nothing to share
 
 Columns = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is to be recorded for one claim."""
+
+    claim: Claim
+    finding: Columns  # the finding's, but those about its files
+    files: Mapping[str, bytes]  # `mask` and `heatmap`, as PNG
+    image: Columns  # what only decoding could tell
+    said: Columns | None  # what the image's file says of itself
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Where the files lie, by their names."""
+        claim = self.claim
+        folder = claim.platform_id, claim.screening_id, claim.attempt
+        return {name: blobs.derived_key(*folder, f"{name}.png") for name in self.files}
+
+    def completion(self) -> Completion:
+        """The same as rows."""
+        claim = self.claim
+        named = {f"{name}_key": key for name, key in self.keys.items()}
+        hashed = {f"{name}_sha256": hashlib.sha256(data).digest() for name, data in self.files.items()}
+        whose = {"screening_id": claim.screening_id, "platform_id": claim.platform_id, "attempt": claim.attempt}
+        return Completion(claim, Finding(**whose, **self.finding, **named, **hashed), self.image, self.said)
+
+    def copy(self, twin: Claim) -> "Result":
+        """The same finding for a claim of the same bytes."""
+        source = self.finding.get("reused_from", self.claim.screening_id)
+        return replace(
+            self, claim=twin, finding={**self.finding, "decode_ms": 0, "inference_ms": 0, "reused_from": source}
+        )
 
 
 class Recorder:
@@ -64,11 +100,11 @@ class Recorder:
         self._twins = twins
         self._telling = telling
 
-    def record(self, ready: Ready, inference: Inference | Failed | Released) -> None:
-        """Store what the detector said about one image."""
+    def store(self, ready: Ready, inference: Inference | Failed | Released) -> Result | None:
+        """Turn what the detector said about one image into a result whose files are stored; None: it has ended."""
         if isinstance(inference, Failed | Released):
             self.end(ready.claim, inference)
-            return
+            return None
         try:
             with metrics.stage("finish"):
                 detection = self._detector.finish(ready.prepared, inference)
@@ -76,65 +112,79 @@ class Recorder:
             logger.exception("recording.no_finding", error=str(error))
             detail = f"The detector gave no usable result ({type(error).__name__})."
             self.end(ready.claim, Failed(Failure(FailureCode.INFERENCE_FAILED, detail), strike=True))
-            return
+            return None
+        result = self._result(ready, detection)
+        return result if self.upload(result) else None
+
+    def _result(self, ready: Ready, detection: Detection) -> Result:
         with metrics.stage("encode"):
             files = {"mask": encode_mask(detection.mask), "heatmap": encode_heatmap(detection.heatmap)}
         conflicts = provenance.conflicts(ready.provenance, detection.label)
         said = {**ready.provenance, "conflicts": conflicts}
         blocking = not provenance.BLOCKING.isdisjoint(conflicts)
         finding = {**self._finding(ready, detection), "provenance_conflict": blocking}
-        self.complete(ready.claim, finding, files, ready.image, said)
+        return Result(ready.claim, finding, files, ready.image, said)
 
-    def complete(
-        self, claim: Claim, finding: Columns, files: Mapping[str, bytes], image: Columns, said: Columns | None
-    ) -> None:
-        """Upload a finding's files and commit it, or give the row back where storage fails; its twins' likewise.
-
-        `finding` holds the finding's columns but those about its files: `mask` and `heatmap`, as PNG; `said` those of
-        what the image's file says of itself.
-        """
-        if self._complete(claim, finding, files, image, said):
-            reused = {"decode_ms": 0, "inference_ms": 0, "reused_from": finding.get("reused_from", claim.screening_id)}
-            for twin in self._twins.part(claim):
-                self._complete(twin, {**finding, **reused}, files, image, said)
-        self._part(claim, PARTED)
-
-    def _complete(
-        self, claim: Claim, finding: Columns, files: Mapping[str, bytes], image: Columns, said: Columns | None
-    ) -> bool:
-        """One of them; whether there is a finding now."""
-        keys = {kind: _key(claim, kind) for kind in files}
+    def upload(self, result: Result) -> bool:
+        """Store a result's files; where storage fails, give the row back and return False."""
         try:
             with metrics.stage("upload"):
-                for kind, data in files.items():
-                    self._store.put(keys[kind], data, PNG)
+                for name, key in result.keys.items():
+                    self._store.put(key, result.files[name], PNG)
         except BlobStoreError as error:
             logger.warning("recording.blob_store", error=str(error))
-            self.end(claim, Released("blob_store"))
+            self.end(result.claim, Released("blob_store"))
             return False
-        milestones.reached(Milestone.UPLOADED, claim)
-        named = {f"{kind}_key": key for kind, key in keys.items()}
-        hashed = {f"{kind}_sha256": hashlib.sha256(data).digest() for kind, data in files.items()}
-        recorded = self._commit(claim, {**_identity(claim), **finding, **named, **hashed}, image, said)
-        if not recorded:
-            self._take_back(list(keys.values()))
-        milestones.reached(Milestone.RECORDED, claim)
-        return recorded
+        milestones.reached(Milestone.UPLOADED, result.claim)
+        return True
 
-    def _commit(self, claim: Claim, finding: Columns, image: Columns, said: Columns | None) -> bool:
-        """Whether the finding is recorded, now or by a commit whose answer was lost."""
+    def commit(self, results: Sequence[Result]) -> None:
+        """Commit results whose files are stored, all at once, then those of their twins."""
+        recorded = self._commit(results)
+        self._commit([copy for result in recorded for copy in self._copies(result)])
+        for result in results:
+            self._part(result.claim, PARTED)
+
+    def _copies(self, result: Result) -> Iterator[Result]:
+        copies = (result.copy(twin) for twin in self._twins.part(result.claim))
+        return (copy for copy in copies if self.upload(copy))
+
+    def _commit(self, results: Sequence[Result]) -> list[Result]:
+        """Which of them have a finding now, by this commit or by an earlier one whose answer was lost."""
+        if not results:
+            return []
         try:
             with metrics.stage("commit"):
-                held = self._ledger.write(lambda s: jobs.complete(s, claim, Finding(**finding), image, said))
+                held = self._ledger.write(lambda s: jobs.complete_all(s, [r.completion() for r in results]))
+        except CONNECTION_ERRORS:
+            return self._not_committed(results)
         except DBAPIError:
-            logger.exception("recording.database")
-            self.end(claim, Released("database"))
-            return True  # a commit may have gone through unheard: better an orphaned file than a finding without one
-        recorded = held or self._ledger.write(lambda s: progress.recorded(s, claim))
+            # What the database refuses takes no neighbour with it.
+            alone = len(results) == 1
+            return self._not_committed(results) if alone else [r for one in results for r in self._commit([one])]
+        return self._settle(results, held)
+
+    def _not_committed(self, results: Sequence[Result]) -> list[Result]:
+        """Give the rows back. Files stay: a commit may have gone through unheard, and better an orphan than a hole."""
+        logger.exception("recording.database")
+        for result in results:
+            self.end(result.claim, Released("database"))
+        return []
+
+    def _settle(self, results: Sequence[Result], held: set[UUID]) -> list[Result]:
+        """Put the claims down, take back the files of those that lost their rows; the others."""
+        if unsure := [r.claim for r in results if r.claim.screening_id not in held]:
+            held = held | self._ledger.write(lambda s: progress.recorded(s, unsure))
+        recorded = [result for result in results if result.claim.screening_id in held]
         if recorded:
             self._telling.committed()
-        metrics.ENDED.labels("succeeded" if recorded else "fenced").inc()
-        self._leases.drop(claim)
+        for result in results:
+            succeeded = result.claim.screening_id in held
+            metrics.ENDED.labels("succeeded" if succeeded else "fenced").inc()
+            self._leases.drop(result.claim)
+            if not succeeded:
+                self._take_back(list(result.keys.values()))
+            milestones.reached(Milestone.RECORDED, result.claim)
         return recorded
 
     def _take_back(self, keys: list[str]) -> None:
@@ -196,11 +246,3 @@ class Recorder:
             decode_ms=ready.decode_ms,
             inference_ms=ready.inference_ms,
         )
-
-
-def _key(claim: Claim, kind: str) -> str:
-    return blobs.derived_key(claim.platform_id, claim.screening_id, claim.attempt, f"{kind}.png")
-
-
-def _identity(claim: Claim) -> Columns:
-    return {"screening_id": claim.screening_id, "platform_id": claim.platform_id, "attempt": claim.attempt}
