@@ -13,17 +13,27 @@ import torch.nn.functional as F
 from PIL import Image
 from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
 from sam2.modeling.position_encoding import PositionEmbeddingSine
+from sam2.modeling.sam.transformer import Attention
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
+from transformers.models.internvl.modeling_internvl import InternVLVisionLayer
 
 from worker.defakerone import DeFakerOne
+from worker.defakerone.grounding import DecoderAttention
 from worker.defakerone.hiera import FastBlock, FastHiera
 from worker.defakerone.linear import FusedLinear
 from worker.defakerone.model import Network, native_config
 from worker.defakerone.tokenizer import TURN_END
+from worker.defakerone.vision import FastVisionLayer
 
 ANSWER_TOKENS = 64  # the reference allows 2048; the answers that this model learns have about twelve
-_OWN: dict[type, type] = {FusedLinear: nn.Linear, FastBlock: MultiScaleBlock, FastHiera: Hiera}
+_OWN: dict[type, type] = {
+    FusedLinear: nn.Linear,
+    FastVisionLayer: InternVLVisionLayer,
+    FastBlock: MultiScaleBlock,
+    FastHiera: Hiera,
+    DecoderAttention: Attention,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from worker.defakerone.attention import attend, blocks_pay
 from worker.defakerone.config import GroundingConfig
 from worker.defakerone.hiera import use_fast_blocks
 from worker.defakerone.records import Record
@@ -56,6 +57,20 @@ class Masks(Record):
     def low_res_logits(self) -> Tensor:
         """The best multimask: (m, I/4, I/4)."""
         return self.multimask_logits[torch.arange(len(self.ious), device=self.ious.device), self.best]
+
+
+class DecoderAttention(Attention):  # type: ignore[misc]
+    """Attention of the mask decoder: sam2's own, but for the kernel, where that is slow at four numbers a head."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(n, queries, dim), (n, keys, dim), (n, keys, dim) -> like the queries."""
+        if self.training or not blocks_pay(q):
+            out: Tensor = super().forward(q, k, v)
+            return out
+        parts = (self.q_proj(q), self.k_proj(k), self.v_proj(v))
+        attended = attend(*(self._separate_heads(part, self.num_heads) for part in parts))
+        projected: Tensor = self.out_proj(self._recombine_heads(attended))
+        return projected
 
 
 class GroundingModel(SAM2Base):  # type: ignore[misc]
@@ -99,7 +114,7 @@ class _LinspaceOnCpu(TorchFunctionMode):
 def build_grounding(config: GroundingConfig) -> GroundingModel:
     """Build SAM2 with random weights on the current default device; the same tensors as `sam2_hiera_l.yaml` gives."""
     with _LinspaceOnCpu():
-        return GroundingModel(
+        model = GroundingModel(
             image_encoder=_image_encoder(config),
             memory_attention=_memory_attention(config) if config.video_memory else None,
             memory_encoder=_memory_encoder(config) if config.video_memory else None,
@@ -121,6 +136,10 @@ def build_grounding(config: GroundingConfig) -> GroundingModel:
             fixed_no_obj_ptr=config.video_memory,
             use_mlp_for_obj_ptr_proj=True,
         )
+    for module in model.sam_mask_decoder.modules():
+        if type(module) is Attention:
+            module.__class__ = DecoderAttention
+    return model
 
 
 class _NoPositions(nn.Module):

@@ -2,18 +2,24 @@
 
 sam2's Hiera (arXiv 2306.00989) cuts the image into windows before every attention and lays it out anew for each of the
 steps behind. Here a block works on the image as it lies and permutes twice: queries, keys and values into windows, the
-answer back. The same parameters, the same sums. Where gradients are wanted, or the image does not divide into windows
-(padded pixels would be attended to), sam2's own code runs.
+answer back. On a CPU a block takes a strip of windows at a time through all its steps: what lies between them stays in
+the core's own cache. The same parameters, the same sums. Where gradients are wanted, or the image does not divide into
+windows (padded pixels would be attended to), sam2's own code runs.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import torch
 from sam2.modeling.backbones.hieradet import Hiera, MultiScaleAttention, MultiScaleBlock, do_pool
 from torch import Tensor
 
 from worker.defakerone.attention import attend
+from worker.defakerone.batching import chunks
 from worker.defakerone.linear import linear, linear_add, linear_gelu
+
+_STRIP: Final = 1 << 17  # numbers of the input that go through a block together
 
 
 class FastBlock(MultiScaleBlock):  # type: ignore[misc]
@@ -21,11 +27,19 @@ class FastBlock(MultiScaleBlock):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, height, width, dim) -> (n, height', width', dim_out)."""
-        height, width = x.shape[1:3]
+        n, height, width, dim = x.shape
         window = self.window_size or max(height, width)
         if torch.is_grad_enabled() or (self.window_size and (height % window or width % window)):
             out: Tensor = super().forward(x)
             return out
+        if not self.window_size or x.device.type != "cpu":
+            return self._run(x)
+        strips = x.reshape(-1, window, width, dim)  # no window reaches beyond its strip
+        some = max(1, _STRIP // (window * width * dim))
+        done = torch.cat([self._run(strips[part]) for part in chunks(len(strips), some)])
+        return done.view(n, -1, *done.shape[2:])
+
+    def _run(self, x: Tensor) -> Tensor:
         normed = self.norm1(x)
         shortcut = x if self.dim == self.dim_out else self._pooled(linear(self.proj, normed))
         x = linear_add(self.attn.proj, self._attended(normed), shortcut)

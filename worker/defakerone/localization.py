@@ -94,24 +94,48 @@ def find_regions(mask: Bytes, heatmap: Floats) -> list[Region]:
     inside = np.ascontiguousarray(mask[top : top + height, left : left + width])
     if inside.size == 0:
         return []
-    # Named, because the default takes twice the time for the same labels.
-    _, found, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(inside, 8, cv2.CV_32S, cv2.CCL_BBDT)
-    labels = np.asarray(found, dtype=np.int32)
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    largest = np.argsort(-areas, kind="stable")[:MAX_REGIONS]
-    large = [int(n) + 1 for n in largest if areas[n] >= SPECK * mask.size]
-    return [_region(n, labels, stats[n].tolist(), (left, top), heatmap) for n in large]
+    _, found = cv2.connectedComponentsWithAlgorithm(inside, 8, cv2.CV_32S, cv2.CCL_BBDT)
+    labels, least = np.asarray(found, dtype=np.int32), SPECK * mask.size
+    parts = [_Part.of(labels, outline) for outline in _outlines(inside, least)]
+    large = sorted((part for part in parts if part.area >= least), key=lambda part: (-part.area, part.number))
+    return [_region(part, labels, (left, top), heatmap) for part in large[:MAX_REGIONS]]
 
 
-def _region(
-    number: int, labels: npt.NDArray[np.int32], stats: list[int], corner: tuple[int, int], heatmap: Floats
-) -> Region:
-    """Measure one component; `labels` and `stats` lie on the part of the image that begins at `corner`."""
-    x, y, width, height, area = stats
-    inside = labels[y : y + height, x : x + width] == number
+def _outlines(mask: Bytes, least: float) -> list[npt.NDArray[np.int32]]:
+    """Return the outer outline of each component that `least` pixels may lie in.
+
+    OpenCV measures components while it labels them, at three times the labelling's own cost; outlines cost a third.
+    """
+    outlines, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    outer = [np.asarray(outlines[int(at)], dtype=np.int32) for at in np.flatnonzero(hierarchy[0, :, 3] < 0)]
+    return [outline for outline in outer if (np.ptp(outline, axis=0) + 1).prod() >= least]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A component, on the part of the image that was labelled."""
+
+    number: int  # its label
+    box: tuple[int, int, int, int]  # x, y, width, height
+    area: int
+
+    @classmethod
+    def of(cls, labels: npt.NDArray[np.int32], outline: npt.NDArray[np.int32]) -> _Part:
+        x, y, width, height = cv2.boundingRect(outline)
+        number = int(labels[outline[0, 0, 1], outline[0, 0, 0]])
+        area = int(np.count_nonzero(labels[y : y + height, x : x + width] == number))
+        return cls(number, (x, y, width, height), area)
+
+
+def _region(part: _Part, labels: npt.NDArray[np.int32], corner: tuple[int, int], heatmap: Floats) -> Region:
+    """Measure one component; `labels` and the part lie on the part of the image that begins at `corner`."""
+    x, y, width, height = part.box
+    inside = labels[y : y + height, x : x + width] == part.number
     x, y = x + corner[0], y + corner[1]
     heat = heatmap[y : y + height, x : x + width][inside]
-    return Region((x, y, width, height), area / heatmap.size, float(heat.mean(dtype=np.float64)), float(heat.max()))
+    return Region(
+        (x, y, width, height), part.area / heatmap.size, float(heat.mean(dtype=np.float64)), float(heat.max())
+    )
 
 
 def extent_of(area_fraction: float) -> str:

@@ -32,6 +32,7 @@ from worker.defakerone.grounding import Masks, build_grounding
 from worker.defakerone.linear import use_fused_linear
 from worker.defakerone.prefix import CAUSAL
 from worker.defakerone.records import Record
+from worker.defakerone.vision import use_fast_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Network(nn.Module):
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.grounding.d_model)
         )
         self.grounding = build_grounding(config.grounding)
+        use_fast_layers(self.vision_tower)
         use_fused_linear(self)
 
     def forward(

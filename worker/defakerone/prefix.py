@@ -19,6 +19,8 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.llama.modeling_llama import LlamaModel
 
+from worker.defakerone.attention import attend_causally, blocks_pay
+
 CAUSAL: Final = "assay_causal"  # transformers finds no mask builder of this name, and builds no mask
 
 
@@ -26,6 +28,8 @@ def causal_attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Attend causally, queries aligned to the last keys. (batch, heads, length, dim) -> (batch, length, heads, dim)."""
+    if blocks_pay(query):
+        return attend_causally(query, key, value).transpose(1, 2), None
     ahead = key.shape[2] - query.shape[2]
     padded = F.pad(query, (0, 0, ahead, 0)) if ahead else query
     kwargs["is_causal"] = True

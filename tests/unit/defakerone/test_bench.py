@@ -12,7 +12,7 @@ from screening.cli import main
 from tests.bench.straightforward import Straightforward
 from tests.unit.defakerone.conftest import FIXTURE, PHOTOS, expected, photo
 from worker.defakerone import DeFakerOne
-from worker.defakerone.attention import _attend_in_blocks
+from worker.defakerone.attention import _attend_in_blocks, attend_causally
 from worker.defakerone.prompt import PromptConfig
 from worker.defakerone.tokenizer import TURN_END
 
@@ -54,6 +54,28 @@ def test_attention_in_blocks_equals_the_fused_kernel(shape: tuple[int, int, int,
     torch.testing.assert_close(_attend_in_blocks(q, k, v), wanted, rtol=1e-4, atol=1e-5)
     pooled = _attend_in_blocks(q[:, :, ::2], k, v)  # fewer queries than keys, where Hiera pools them
     torch.testing.assert_close(pooled, wanted[:, :, ::2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1.0, 40.0], ids=["scores that stay small", "scores whose powers would overflow"])
+def test_causal_attention_in_blocks_equals_the_fused_kernel(size: float) -> None:
+    generator = torch.Generator().manual_seed(4)
+    for batch, heads, groups, queries, keys, dim in [
+        (2, 4, 2, 300, 307, 32),
+        (1, 4, 4, 5, 9, 8),
+        (3, 4, 1, 128, 128, 16),
+    ]:
+        q = torch.randn(batch, queries, heads, dim, generator=generator).transpose(1, 2) * size
+        k, v = (torch.randn(batch, groups, keys, dim, generator=generator) for _ in range(2))
+        seen = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+        wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, seen, enable_gqa=True)
+        torch.testing.assert_close(attend_causally(q, k, v), wanted, rtol=1e-3, atol=2e-4)
+
+
+def test_attention_in_blocks_bears_scores_whose_powers_would_overflow() -> None:
+    generator = torch.Generator().manual_seed(5)
+    q, k, v = (torch.randn(2, 2, 300, 16, generator=generator) for _ in range(3))
+    wanted = torch.nn.functional.scaled_dot_product_attention(q * 100, k, v)
+    torch.testing.assert_close(_attend_in_blocks(q * 100, k, v), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_the_detector_benchmark_writes_a_table_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

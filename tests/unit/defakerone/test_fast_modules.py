@@ -5,12 +5,16 @@ import copy
 import pytest
 import torch
 from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
+from sam2.modeling.sam.transformer import Attention
 from torch import nn
+from transformers.models.internvl.modeling_internvl import InternVLVisionLayer
 
-from worker.defakerone.config import GroundingConfig
-from worker.defakerone.grounding import build_grounding
+from worker.defakerone.config import DEFAKERONE_TINY, GroundingConfig
+from worker.defakerone.grounding import DecoderAttention, build_grounding
 from worker.defakerone.hiera import FastBlock, FastHiera
 from worker.defakerone.linear import FusedLinear, linear_add, linear_gelu
+from worker.defakerone.model import Network
+from worker.defakerone.vision import FastVisionLayer
 
 SHAPES = [
     GroundingConfig(image_size=256, embed_dim=16, num_heads=1, stages=(1, 2, 3, 1), global_att_blocks=(4,), d_model=32),
@@ -42,6 +46,50 @@ def test_the_image_encoder_gives_sam2s_features(config: GroundingConfig) -> None
     with torch.no_grad():
         for ours, theirs in zip(fast(pixels), plain(pixels), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_image_encoder_gives_an_image_the_same_features_alone_and_among_others() -> None:
+    fast, _ = trunks(SHAPES[0])
+    pixels = torch.randn(5, 3, 256, 256)  # more strips of windows than go through a block together
+    with torch.no_grad():
+        together = fast(pixels)
+        for index in range(5):
+            for alone, among in zip(fast(pixels[index : index + 1]), together, strict=True):
+                torch.testing.assert_close(alone[0], among[index], rtol=1e-4, atol=1e-4)
+
+
+def vision_layers() -> tuple[nn.Module, nn.Module]:
+    """Return one layer of random weights as we run it and as transformers does."""
+    torch.manual_seed(7)
+    tower = Network(DEFAKERONE_TINY, 1, 2).eval().vision_tower
+    fast = next(module for module in tower.modules() if isinstance(module, FastVisionLayer))
+    for parameter in fast.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    plain: nn.Module = copy.deepcopy(fast)
+    plain.__class__ = InternVLVisionLayer
+    return fast, plain
+
+
+def test_a_vision_layer_gives_transformers_answer_and_gradients() -> None:
+    fast, plain = vision_layers()
+    x = torch.randn(3, 17, DEFAKERONE_TINY.vision.hidden_size)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x), plain(x), rtol=1e-4, atol=1e-5)
+    for layer in (fast, plain):
+        layer(x).square().mean().backward()
+    for ours, theirs in zip(fast.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_the_mask_decoders_attention_gives_sam2s_answer() -> None:
+    torch.manual_seed(8)
+    fast = DecoderAttention(embedding_dim=32, num_heads=8, downsample_rate=2).eval().to(torch.bfloat16)
+    plain = copy.deepcopy(fast)
+    plain.__class__ = Attention
+    few, many = (torch.randn(2, count, 32, dtype=torch.bfloat16) for count in (9, 256))
+    with torch.no_grad():
+        torch.testing.assert_close(fast(few, many, many), plain(few, many, many), rtol=2e-2, atol=2e-2)
+        torch.testing.assert_close(fast(many, few, few), plain(many, few, few), rtol=2e-2, atol=2e-2)
 
 
 def test_gradients_are_sam2s_own() -> None:
