@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
+from sam2.modeling.backbones.hieradet import Hiera, MultiScaleAttention, MultiScaleBlock
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.transformer import Attention
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from transformers.models.internvl.modeling_internvl import InternVLVisionLayer
 
 from worker.defakerone import DeFakerOne
 from worker.defakerone.grounding import DecoderAttention
-from worker.defakerone.hiera import FastBlock, FastHiera
+from worker.defakerone.hiera import FastBlock, FastHiera, LearningAttention
 from worker.defakerone.linear import FusedLinear
 from worker.defakerone.model import Network, native_config
 from worker.defakerone.tokenizer import TURN_END
@@ -32,6 +32,7 @@ _OWN: dict[type, type] = {
     FastVisionLayer: InternVLVisionLayer,
     FastBlock: MultiScaleBlock,
     FastHiera: Hiera,
+    LearningAttention: MultiScaleAttention,
     DecoderAttention: Attention,
 }
 

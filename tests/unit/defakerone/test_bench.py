@@ -46,6 +46,19 @@ def test_the_straightforward_way_stops_behind_the_end_of_the_turn(model: DeFaker
     assert straight.detect(photo("landscape")).ids == ids
 
 
+def test_the_straightforward_way_runs_the_libraries_own_modules_joined_by_nothing_but_the_networks(
+    model: DeFakerOne,
+) -> None:
+    straight = Straightforward(model)
+    modules = [*straight.network.modules(), *straight.language.modules()]
+    ours = {type(module).__name__ for module in modules if type(module).__module__.startswith("worker.")}
+    assert ours <= {"Network", "GroundingModel"}
+    fast = {
+        type(module).__name__ for module in model.network.modules() if type(module).__module__.startswith("worker.")
+    }
+    assert ours < fast
+
+
 @pytest.mark.parametrize("shape", [(3, 2, 70, 8), (1, 1, 700, 16), (130, 2, 64, 8), (2, 4, 257, 8), (1, 1, 1, 4)])
 def test_attention_in_blocks_equals_the_fused_kernel(shape: tuple[int, int, int, int]) -> None:
     generator = torch.Generator().manual_seed(3)

@@ -11,15 +11,12 @@ import torch
 from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
 
-from worker.defakerone.grounding import GroundingModel
 from worker.defakerone.model import Network
 
 CONSTANT_CHANNELS, CONSTANT = 2, 0.3
 """Channels that start constant: layer norm divides by a token's loudness, which only beside a constant stays known."""
 CYCLES = (1.0, 2.0)
 """Waves across the picture that tell the mask branch where a token lies: a copy differs from itself by place alone."""
-PLACE_SCORE = 4.0
-"""What being in the same place takes away from a matching head's score."""
 
 
 def cosine_filters(side: int, count: int, generator: torch.Generator, highest_first: bool) -> Tensor:
@@ -86,48 +83,6 @@ def _waves(side: int, cycles: float) -> Tensor:
     angle = 2 * math.pi * cycles * (torch.arange(side) + 0.5) / side
     rows = torch.stack([angle.sin(), angle.cos()])
     return torch.cat([rows[:, None, :].expand(2, side, side), rows[:, :, None].expand(2, side, side)])
-
-
-@torch.no_grad()
-def start_matching(grounding: GroundingModel, pictures: Tensor) -> None:
-    """Let the first head of every global block start as a matcher: alike tokens look at each other, from afar.
-
-    Its scores become a likeness of what tokens show, the same whichever of two looks, less a likeness of where they
-    lie, or every token would find itself. Where they lie is read by least squares from what the trunk keeps of its
-    positions; `pictures` (n, 3, h, w), normalised, show what it keeps.
-    """
-    trunk = grounding.image_encoder.trunk
-    seen: dict[int, Tensor] = {}
-    blocks = {index: trunk.blocks[index].attn for index in trunk.global_att_blocks}
-    hooks = [
-        attention.qkv.register_forward_hook(lambda _, inputs, __, index=index: seen.update({index: inputs[0]}))
-        for index, attention in blocks.items()
-    ]
-    with torch.enable_grad():  # inference takes a path of its own past the modules
-        grounding.encode(pictures)
-    for hook in hooks:
-        hook.remove()
-    for index, attention in blocks.items():
-        _match(attention.qkv, attention.qkv.in_features // attention.num_heads, seen[index].detach().float())
-
-
-def _match(projection: nn.Linear, dim: int, tokens: Tensor) -> None:
-    """Set head 0 of a qkv projection; `tokens` (n, side, side, width) are what it reads."""
-    width, keys, side = projection.in_features, projection.out_features // 3, tokens.shape[1]
-    waves = torch.cat([_waves(side, cycles) for cycles in CYCLES]).flatten(1).T  # (side^2, waves)
-    columns = torch.cat([tokens.reshape(-1, width), tokens.new_ones(tokens.shape[:3]).reshape(-1, 1)], 1)
-    ridge = 1e-3 * len(columns) * torch.eye(width + 1)
-    where = torch.linalg.solve(columns.T @ columns + ridge, columns.T @ waves.repeat(len(tokens), 1)).T
-    kept, weight = dim - len(where), projection.weight.float()
-    left, strength, right = torch.linalg.svd(weight[:dim].T @ weight[keys : keys + dim])  # the scores' bilinear form
-    places = torch.linalg.qr(where[:, :width].T)[0]
-    place = where * math.sqrt(PLACE_SCORE / len(CYCLES) / 2)  # at one place, each cycle's squares sum to 1 an axis
-    for first, axes, sign in ((0, left[:, :kept], 1.0), (keys, right[:kept].T, -1.0)):
-        what = (axes - places @ (places.T @ axes)).T * strength[:kept, None].sqrt()
-        rows = torch.cat([what, sign * place[:, :width] * dim**0.25])
-        shift = torch.cat([-what @ columns[:, :width].mean(0), sign * place[:, width] * dim**0.25])
-        projection.weight[first : first + dim] = rows.to(projection.weight.dtype)
-        projection.bias[first : first + dim] = shift.to(projection.bias.dtype)
 
 
 @torch.no_grad()

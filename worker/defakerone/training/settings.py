@@ -52,7 +52,6 @@ class Stage:
     lambda_seg: float = 1.0
     lambda_auxiliary: float = 0.0  # dense heads, correspondences and traces: for training from scratch only
     correspondence: float = 0.1  # weight, within lambda_auxiliary, of finding where a copied place came from
-    matching_start: bool = False  # begin with the global blocks' first heads as matchers
     positive_weight: float = 1.0
     recipe: Recipe | None = None  # what to forge, where it is not the run's recipe
     lora_rank: int = 0

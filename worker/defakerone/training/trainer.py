@@ -28,7 +28,7 @@ from worker.defakerone.training.calibrate import calibrated
 from worker.defakerone.training.forgery.corpus import default_cache
 from worker.defakerone.training.forgery.photos import PhotoLibrary
 from worker.defakerone.training.forgery.synthesis import Sample, Synthesizer
-from worker.defakerone.training.initialisation import start_forensic, start_matching
+from worker.defakerone.training.initialisation import start_forensic
 from worker.defakerone.training.lora import merge_adapters
 from worker.defakerone.training.objective import Objective, Result
 from worker.defakerone.training.optimisation import MasterWeights, choose_parameters, count
@@ -94,7 +94,7 @@ class Trainer:
 
     def _train_stage(self, stage: Stage, resumed: dict[str, Any] | None) -> None:
         torch.manual_seed(self.run.seed + self.position.stage)
-        self._start_weights(stage, resumed)
+        self._start_weights(resumed)
         objective = Objective(self.model.network, stage, self.model.word_ids).to(self.device)
         objective.load_state_dict(self.heads, strict=False)
         live = choose_parameters(objective, stage)
@@ -182,16 +182,11 @@ class Trainer:
             self.sources[key] = open_source(self.run, self.model.config, stage, split, seed)
         return self.sources[key]
 
-    def _start_weights(self, stage: Stage, resumed: dict[str, Any] | None) -> None:
-        """Prepare weights at a run's beginning, and where a stage asks for it; a resumed stage has that behind it."""
-        if resumed is not None:
-            return
-        network = self.model.network
-        if self.run.high_pass_start and not self.position.stage:
+    def _start_weights(self, resumed: dict[str, Any] | None) -> None:
+        """Prepare weights at a run's beginning; a resumed stage has that behind it."""
+        if resumed is None and self.run.high_pass_start and not self.position.stage:
+            network = self.model.network
             start_forensic(network, self._windows(network.config.vision.image_size))
-        if stage.matching_start:
-            network.cast(self.device, torch.float32)
-            start_matching(network.grounding, self._windows(network.config.grounding.image_size // 2).to(self.device))
 
     def _windows(self, side: int) -> Tensor:
         """Sixteen normalised windows (16, 3, side, side) of the photos."""

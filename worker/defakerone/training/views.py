@@ -16,7 +16,7 @@ from worker.defakerone.training.forgery.journey import Mask
 from worker.defakerone.training.forgery.photos import Pixels
 from worker.defakerone.training.forgery.synthesis import Sample
 
-CELL = 8  # pixels of a view to one cell of its field of doubles: the stride of the finest global attention
+CELL = 8  # pixels of a view to one cell of its field of doubles: no coarser than any global attention
 
 
 @dataclass(frozen=True)
