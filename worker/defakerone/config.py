@@ -208,8 +208,7 @@ def _write_language(language: LanguageConfig) -> Json:
 
 
 # The bundled model's shape: every part of the paper's model, narrow enough to be trained without an accelerator. Up to
-# six tiles of 256 pixels show most web pictures at their own scale; one early global block at stride 8 lets SAM2's
-# encoder compare distant places finely enough to notice copies.
+# six tiles of 256 pixels show most web pictures at their own scale.
 DEFAKERONE_SMALL: Final = DeFakerOneConfig(
     vision=VisionConfig(
         hidden_size=128,
