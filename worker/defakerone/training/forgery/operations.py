@@ -86,7 +86,7 @@ def splice(rng: np.random.Generator, pixels: Pixels, donor: Pixels) -> Edit:
     height, width = pixels.shape[:2]
     if donor.shape != pixels.shape:
         donor = cv2.resize(donor, (width, height), interpolation=cv2.INTER_AREA)
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         donor = random_jpeg(rng, donor)
     region = draw_region(rng, donor)
     moved, target = carry(rng, donor, region, placement(rng, region)) if rng.random() < 0.75 else (donor, region)
@@ -94,7 +94,7 @@ def splice(rng: np.random.Generator, pixels: Pixels, donor: Pixels) -> Edit:
         moved, target = donor, region
     if rng.random() < 0.5:
         moved = match_colour(moved, pixels, float(rng.uniform(0.4, 1.0)))
-    if rng.random() < 0.3:
+    if rng.random() < 0.45:
         moved = add_noise(rng, moved, max(0.5, noise_level(pixels)) if rng.random() < 0.5 else rng.uniform(0.5, 6))
     if rng.random() < 0.06:
         return _poisson(pixels, moved, target)
