@@ -107,8 +107,8 @@ STEPS: tuple[tuple[float, Step], ...] = (
 def travel(rng: np.random.Generator, pixels: Pixels, mask: Mask) -> tuple[Pixels, Mask, Matrix]:
     """Send a picture through none to three random steps and, most of the time, one last compression.
 
-    More than a third of all pictures stay uncompressed after the edit, as lossless uploads do: what little a small model
-    can see of an edit has to be seen somewhere before it can be recognised under compression.
+    More than a third of all pictures stay uncompressed after the edit, as lossless uploads do: what little a small
+    model can see of an edit has to be seen somewhere before it can be recognised under compression.
     """
     weights = np.array([weight for weight, _ in STEPS])
     path = np.eye(3)
