@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from screening.errors import BlobNotFoundError, BlobStoreError
 
-TRIES = 5
+TRIES = 100
 PARTIAL = ".partial-"  # a file that is still being written; never a blob
 
 
@@ -114,7 +114,8 @@ class LocalStore:
 def _create(partial: Path) -> BinaryIO:
     """Open a new file, with its folders; a concurrent `delete` may just be tidying those away, hence the tries."""
     for _ in range(TRIES):
-        with suppress(FileNotFoundError):
+        # mkdir says that a folder exists where another thread made it and a third has just tidied it away.
+        with suppress(FileNotFoundError, FileExistsError):
             missing = [folder for folder in partial.parents if not folder.exists()]
             partial.parent.mkdir(parents=True, exist_ok=True)
             for folder in missing:
