@@ -235,10 +235,7 @@ DEFAKERONE_SMALL: Final = DeFakerOneConfig(
         embed_dim=32,
         num_heads=1,
         stages=(1, 2, 6, 1),
-        global_att_blocks=(
-            5,
-            8,
-        ),  # from stride 16 on, as in SAM2 itself: at stride 8 it was a quarter of the branch's time
+        global_att_blocks=(5, 8),  # from stride 16 on, as in SAM2: at stride 8 it was a quarter of the branch's time
         window_spec=(16, 16, 16, 8),  # 64 pixels at first: in smaller windows, most tokens lie at an edge
         d_model=64,
         video_memory=False,
