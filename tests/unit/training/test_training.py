@@ -1,9 +1,11 @@
 """Training: it learns, it resumes along the same curve, and it refuses bad data by name."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -179,14 +181,41 @@ def test_packing_keeps_every_camera_before_it_keeps_a_second_photo_of_one(tmp_pa
     photos.mkdir()
     rows = []
     for number in range(9):
-        (photos / f"{number}.jpg").write_bytes(bytes(10_000 + 1000 * number))
-        row = {"id": f"p{number}", "image": f"{number}.jpg", "label": "real", "domain": "nature"}
+        _save_noise(photos / f"{number}.jpg", (100, 100 + 8 * number))
+        row = {"id": f"p{number}", "image": f"{number}.jpg", "label": "real", "domain": "nature", "split": "train"}
         rows.append({**row, "camera_model": f"camera {number // 3}"})
     (photos / "manifest.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    done = CliRunner().invoke(gpu.main, ["pack", str(photos), str(packed), "--mib", str(60_000 / 2**20)])
-    assert done.exit_code == 0
+    sizes = [path.stat().st_size for path in photos.glob("*.jpg")]
+    room = sum(sizes) / 2
+    share = str(room / gpu.SHARES["jpeg"] / 2**20)
+    done = CliRunner().invoke(gpu.main, ["pack", str(photos), str(packed), "--mib", share])
+    assert done.exit_code == 0, done.output
     assert {entry.extra["camera_model"] for entry in read_manifest(packed)} == {"camera 0", "camera 1", "camera 2"}
-    assert sum(path.stat().st_size for path in packed.glob("*.jpg")) <= 60_000
+    assert max(sizes) < sum(path.stat().st_size for path in packed.glob("*.jpg")) <= room
+
+
+@pytest.mark.skipif(shutil.which("jpegtran") is None, reason="jpegtran is not installed: cropping was NOT checked")
+def test_a_large_photo_is_cropped_without_being_compressed_again(tmp_path: Path) -> None:
+    whole, cropped = tmp_path / "whole.jpg", tmp_path / "cropped.jpg"
+    _save_noise(whole, (640, 480))
+    assert gpu.crop_jpeg(whole, cropped, 100_000)
+    with Image.open(whole) as before, Image.open(cropped) as after:
+        width, height = after.size
+        assert width * height <= 100_000
+        corners = [(x, y) for y in range(0, 480, 16) for x in range(0, 640, 16)]
+        pixels = np.asarray(after.convert("L"))[16:-16, 16:-16]  # chroma is smoothed across a crop's border
+        original = np.asarray(before.convert("L"))
+        assert any(
+            np.array_equal(pixels, original[y + 16 : y + height - 16, x + 16 : x + width - 16])
+            for x, y in corners
+            if x + width <= 640 and y + height <= 480
+        )
+
+
+def _save_noise(path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    noise = np.random.default_rng(width * height).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(noise).save(path, quality=90)
 
 
 def test_a_stage_that_no_longer_gets_better_ends_early(manifest: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ class Stage:
     accumulate: int = 1
     views: int = 1  # rows drawn from one synthesised picture, to spread its cost
     repeat: int = 1  # how often a synthesised picture comes back, among others, in another view
+    replay: int = 1  # up to how often a batch is shown from the device's memory while the next one is being drawn
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for the matrices between hidden states, AdamW for the rest
     rate: float = 1e-5
     language_rate: float | None = None
@@ -71,8 +72,10 @@ class Stage:
             raise SettingsError(f"stage {self.name!r}: parts {sorted(unknown)} are unknown; there are {PARTS}")
         if self.batch % self.views:
             raise SettingsError(f"stage {self.name!r}: batch {self.batch} is no multiple of views {self.views}")
-        if min(self.steps, self.batch, self.accumulate, self.views, self.repeat) < 1:
-            raise SettingsError(f"stage {self.name!r}: steps, batch, accumulate, views and repeat must be at least 1")
+        if min(self.steps, self.batch, self.accumulate, self.views, self.repeat, self.replay) < 1:
+            raise SettingsError(
+                f"stage {self.name!r}: steps, batch, accumulate, views, repeat and replay must be at least 1"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from worker.defakerone.training.lora import merge_adapters
 from worker.defakerone.training.objective import Objective, Result
 from worker.defakerone.training.optimisation import MasterWeights, choose_parameters, count
 from worker.defakerone.training.progress import append_event, draw_curves
+from worker.defakerone.training.replay import Replay
 from worker.defakerone.training.rows import RowWriter
 from worker.defakerone.training.settings import Run, SettingsError, Stage, given
 from worker.defakerone.training.sources import Source, TraceSource, open_source
@@ -114,18 +115,18 @@ class Trainer:
 
     def _loop(self, stage: Stage, wrapped: torch.nn.Module, objective: Objective, weights: MasterWeights) -> None:
         wrapped.train()
-        stream = iter(self._loader(stage, "train", self.position.step * stage.accumulate))
-        sums: dict[str, float] = {}
+        stream = self._stream(stage)
+        sums: dict[str, Tensor] = {}
         began = saved = ticked = time.monotonic()
         ranks = self.accelerator.num_processes
         elapsed = self._elapsed(stage)
         while self.position.step < stage.steps and elapsed < 1:
             for _ in range(stage.accumulate):
-                result: Result = wrapped(next(stream).to(self.device))
+                result: Result = wrapped(next(stream))
                 self._refuse_nan(result)
                 self.accelerator.backward(result.loss / stage.accumulate)
                 for name, term in result.terms.items():
-                    sums[name] = sums.get(name, 0.0) + float(term)
+                    sums[name] = sums[name] + term if name in sums else term  # on the device: reading would wait for it
             length = weights.step(elapsed)
             self.position.seconds += time.monotonic() - ticked
             ticked, elapsed = time.monotonic(), self._elapsed(stage)
@@ -143,6 +144,13 @@ class Trainer:
             elif time.monotonic() - saved > 60 * self.run.save_minutes:
                 self._save(weights)
                 saved = time.monotonic()
+
+    def _stream(self, stage: Stage) -> Iterator[Batch]:
+        """Give the stage's batches on the device, from the position on."""
+        drawn = iter(self._loader(stage, "train", self.position.step * stage.accumulate))
+        if stage.replay > 1:
+            return iter(Replay(drawn, self.device, stage.replay))
+        return (batch.to(self.device) for batch in drawn)
 
     def _elapsed(self, stage: Stage) -> float:
         return self.position.seconds / 60 / stage.minutes if stage.minutes else 0.0
@@ -201,10 +209,10 @@ class Trainer:
                 f"step {self.position.step}: the loss is {float(result.loss)} ({terms}); lower the rate"
             )
 
-    def _note_terms(self, stage: Stage, sums: dict[str, float], length: float, seconds: float) -> None:
+    def _note_terms(self, stage: Stage, sums: dict[str, Tensor], length: float, seconds: float) -> None:
         count_ = LOG_EVERY * stage.accumulate
         pictures = LOG_EVERY * stage.batch * stage.accumulate * self.accelerator.num_processes
-        terms = {name: value / count_ for name, value in sums.items()}
+        terms = {name: float(value) / count_ for name, value in sums.items()}
         self._note(pictures=self.position.pictures, terms=terms, gradient=length, per_second=pictures / seconds)
 
     def _note(self, **event: Any) -> None:

@@ -124,7 +124,8 @@ def _read_words(path: Path) -> tuple[Word, ...]:
     return tuple(Word(text, (b["Left"], b["Top"], b["Width"], b["Height"])) for text, b in boxes)
 
 
-def _index(entry: Entry, cache: Path) -> Photo:
+def index_photo(entry: Entry, cache: Path) -> Photo:
+    """Describe one photo, decoding it if nobody has; raises PhotoError."""
     key = f"{entry.id}-{(entry.sha256 or '')[:12]}"
     ocr = entry.extra.get("ocr")
     words = _read_words(entry.root / ocr) if ocr else ()
@@ -144,7 +145,7 @@ class PhotoLibrary:
         chosen = [entry for entry in authentic if split in ("all", split_of(entry))]
         chosen = sorted(chosen, key=lambda entry: stable_order(entry.id))[:limit] if limit else chosen
         check_files(chosen)
-        self.photos = [_index(entry, cache) for entry in chosen]
+        self.photos = [index_photo(entry, cache) for entry in chosen]
         self.by_domain = {d: [p for p in self.photos if p.domain == d] for d in domains}
         if not any(self.by_domain.values()):
             raise PhotoError(f"{root}: no authentic photo in split {split!r}; a row needs label real and a domain")
