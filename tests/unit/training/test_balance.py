@@ -8,7 +8,7 @@ from PIL import Image
 
 from worker.defakerone.config import DEFAKERONE_TINY
 from worker.defakerone.detector import DeFakerOne
-from worker.defakerone.training.balance import balance_masks, overlap, shift_logits
+from worker.defakerone.training.balance import SHIFTS, balance_masks, least_marking, overlap, shift_logits
 from worker.defakerone.training.forgery.synthesis import Sample
 
 TOKENIZER = Path(__file__).parents[2] / "fixtures" / "defakerone" / "checkpoint"
@@ -50,6 +50,14 @@ def test_balanced_masks_overlap_the_truth_at_least_as_well_as_before(model: DeFa
     found = model.detect([Image.fromarray(sample.pixels) for sample in samples])
     f1 = np.mean([overlap(d.mask > 0, s.mask > 0) for d, s in zip(found, samples, strict=True)])
     assert f1 > report["pixel_f1_before"] + 0.1
+
+
+def test_of_the_shifts_that_are_nearly_as_good_the_one_that_marks_least_is_taken() -> None:
+    flat_top = np.interp(SHIFTS, [-3, 1, 2.5, 8], [0.05, 0.215, 0.22, 0.1])
+    chosen = least_marking(flat_top)
+    assert chosen == 1.0
+    steep = np.exp(-((SHIFTS - 2) ** 2))
+    assert least_marking(steep) == 2.0
 
 
 def test_without_a_mask_to_balance_on_it_says_so(model: DeFakerOne) -> None:
