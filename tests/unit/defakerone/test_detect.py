@@ -13,7 +13,7 @@ from PIL import Image
 from tests.unit.defakerone.conftest import FIXTURE, PHOTOS, expected, photo
 from tests.unit.defakerone.test_images import STORED, with_orientation
 from worker.defakerone import DeFakerOne
-from worker.defakerone.batching import bucket, chunks, group_rows
+from worker.defakerone.batching import chunks, group_rows
 from worker.defakerone.calibration import Calibration
 from worker.defakerone.errors import DetectorError, InferenceError
 from worker.defakerone.guard import FeatureGuard, Guard
@@ -250,6 +250,5 @@ def test_groups_hold_every_row_once_and_keep_their_limits(rows: list[int], limit
         assert len(group.indices) == 1 or (padded <= limit and padded - real <= share * padded)
 
 
-def test_chunks_and_buckets() -> None:
+def test_chunks() -> None:
     assert [(part.start, part.stop) for part in chunks(7, 3)] == [(0, 3), (3, 6), (6, 7)]
-    assert [bucket(count) for count in (1, 2, 3, 4, 5, 32)] == [1, 2, 4, 4, 8, 32]
