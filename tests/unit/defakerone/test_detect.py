@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.unit.defakerone.conftest import FIXTURE, PHOTOS, expected, photo
+from tests.unit.defakerone.conftest import DEVICE, FIXTURE, PHOTOS, expected, photo
 from tests.unit.defakerone.test_images import STORED, with_orientation
 from worker.defakerone import DeFakerOne
 from worker.defakerone.batching import chunks, group_rows
@@ -166,7 +166,7 @@ def test_numbers_that_are_not_finite_are_an_error_and_no_verdict(model: DeFakerO
 
 def test_half_precision_stays_near(model: DeFakerOne) -> None:
     images = [photo(name) for name in PHOTOS]
-    half = DeFakerOne.from_pretrained(FIXTURE / "checkpoint", dtype=torch.bfloat16)
+    half = DeFakerOne.from_pretrained(FIXTURE / "checkpoint", DEVICE, torch.bfloat16)
     for a, b in zip(model.detect(images), half.detect(images), strict=True):
         assert b.score == pytest.approx(a.score, abs=0.02)
         assert float((a.mask != b.mask).mean()) < 0.02
