@@ -50,6 +50,7 @@ SIZES = [(1600, 1200), (1200, 1600), (1080, 1080), (1920, 1080), (1240, 1754), (
 @click.option("--tiles", "tile_counts", multiple=True, type=int, help="Also images of so many tiles, e.g. 1, 4, 13.")
 @click.option("--compile", "compiled", is_flag=True, help="Measure all but single images once more, compiled.")
 @click.option("--reference/--no-reference", default=True, show_default=True)
+@click.option("--within", type=float, default=float("inf"), help="Seconds after which no further row is begun.")
 @click.option(
     "--log", type=click.Path(path_type=Path), help="Append each row, as soon as it is known, as a line of JSON."
 )
@@ -66,9 +67,11 @@ def command(
     tile_counts: tuple[int, ...],
     compiled: bool,
     reference: bool,
+    within: float,
     log: Path | None,
 ) -> None:
     """Images a second: batch sizes, mask modes, and the straightforward implementation beside them."""
+    until = time.perf_counter() + within
     place = choose_device(device)
     kind = choose_dtype(dtype, place)
     model = load(weights, preset, place, kind, InferenceSettings())
@@ -85,21 +88,22 @@ def command(
     tasks += [tile_task(model, tiles, max(batches), rounds) for tiles in tile_counts]
     if compiled:
         tasks += compiled_tasks(model, pictures, batches, tile_counts, rounds)
-    report(model, run_all(tasks, log))
+    report(model, run_all(tasks, until, log))
 
 
-def run_all(tasks: Sequence[Task], log: Path | None) -> list[dict[str, Any]]:
+def run_all(tasks: Sequence[Task], until: float, log: Path | None) -> list[dict[str, Any]]:
     """Measure one after the other. One that fails (out of memory, a compiler's error) costs the others nothing."""
     rows = []
     for name, task in tasks:
         start = time.perf_counter()
         try:
-            row = {"name": name, **task()}
+            row = {"name": name, **(task() if start < until else {"error": "not begun: no time left"})}
         except RuntimeError as error:  # torch.OutOfMemoryError and all of the compiler's are such
             row = {"name": name, "error": f"{type(error).__name__}: {error}"[:2000]}
         row["seconds_in_all"] = time.perf_counter() - start
         rows.append(row)
-        click.echo(f"{name}: {row.get('error') or format(row['images_per_s'], '.2f')} images/s", err=True)
+        said = row.get("error") or f"{row['images_per_s']:.2f} images/s"
+        click.echo(f"{name}: {said}", err=True)
         if log is not None:
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -156,7 +160,7 @@ def tile_task(model: DeFakerOne, tiles: int, batch: int, rounds: int, how: str =
 
 def tile_row(model: DeFakerOne, tiles: int, batch: int, rounds: int) -> dict[str, Any]:
     """Measure images of random pixels (blank ones run faster) against the rate of a plain matrix product."""
-    prepared = [_random(blank(model.config, tiles)) for _ in range(batch)]
+    prepared = [_random(blank(model.config, tiles))] * batch
     row = measure(lambda: model.infer(prepared), batch, rounds)
     operations = count_operations(model, prepared[0])
     rate = matrix_rate(model)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import MethodType
 from typing import Any, Final, TypeVar
@@ -35,7 +35,8 @@ def compiled_twin(network: SomeModule, backend: str = "inductor") -> SomeModule:
     copies = Counter(kind for _, kind in layers)
     for layer, kind in layers:
         if copies[kind] >= _OFTEN:
-            layer.__dict__["forward"] = MethodType(_compiled(type(layer), backend), layer)
+            own: Any = type(layer)
+            layer.__dict__["forward"] = MethodType(_compiled(own, backend), layer)
     return twin
 
 
@@ -46,17 +47,17 @@ def _twin(module: SomeModule) -> SomeModule:
     return twin
 
 
-def _layers(network: nn.Module) -> Iterator[tuple[nn.Module, Hashable]]:
+def _layers(network: nn.Module) -> Iterator[tuple[nn.Module, tuple[Any, ...]]]:
     """Yield every layer that can be compiled, and which of them are copies of it: those of the same answer."""
     for module in network.modules():
         if isinstance(module, FastBlock):
             yield module, (FastBlock, module.dim, module.dim_out, module.window_size)
         elif isinstance(module, FastVisionLayer | LlamaDecoderLayer):
-            yield module, type(module)
+            yield module, (type(module),)
 
 
 @cache
-def _compiled(kind: type[nn.Module], backend: str) -> Callable[..., Any]:
+def _compiled(kind: Any, backend: str) -> Callable[..., Any]:
     if not issubclass(kind, FastBlock):
         compiled: Callable[..., Any] = torch.compile(kind.forward, dynamic=True, backend=backend)
         return compiled

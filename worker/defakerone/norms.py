@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 
-class FastRMSNorm(LlamaRMSNorm):  # type: ignore[no-untyped-call]
+class FastRMSNorm(LlamaRMSNorm):
     """RMS norm (arXiv 1910.07467) of the last dimension."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
