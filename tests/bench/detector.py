@@ -21,6 +21,7 @@ from worker.commands.runtime import DTYPES, default_weights
 from worker.defakerone import DeFakerOne
 from worker.defakerone.checkpoint import build_on_meta, fill
 from worker.defakerone.config import PRESETS
+from worker.defakerone.errors import DetectorError
 from worker.defakerone.metadata import Metadata
 from worker.defakerone.placement import choose_device, choose_dtype
 from worker.defakerone.preprocessing import Prepared, blank
@@ -98,7 +99,7 @@ def run_all(tasks: Sequence[Task], until: float, log: Path | None) -> list[dict[
         start = time.perf_counter()
         try:
             row = {"name": name, **(task() if start < until else {"error": "not begun: no time left"})}
-        except RuntimeError as error:  # torch.OutOfMemoryError and all of the compiler's are such
+        except (RuntimeError, DetectorError) as error:  # torch.OutOfMemoryError and the compiler's are RuntimeErrors
             row = {"name": name, "error": f"{type(error).__name__}: {error}"[:2000]}
         row["seconds_in_all"] = time.perf_counter() - start
         rows.append(row)
@@ -264,7 +265,7 @@ def report(model: DeFakerOne, rows: Sequence[dict[str, Any]]) -> None:
             f"{row['images_per_s']:.2f}",
             f"{row['cpu_s_per_image']:.3f}",
             "" if row["ratio"] is None else f"{row['ratio']:.2f}",
-            f"{row['share_of_matrix_rate']:.2f}" if "share_of_matrix_rate" in row else "",
+            "{share_of_matrix_rate:.2f} of {matrix_tflops:.3g} TFLOP/s".format(**row) if "matrix_tflops" in row else "",
         ]
         for row in measured
     ]
