@@ -83,9 +83,8 @@ def command(
         tasks += straightforward_tasks(model, weights, preset, some, rounds)
     tasks += [batch_task(model, pictures, batch, rounds) for batch in batches]
     for mode in masks:
-        other = model.with_settings(mask_mode=MaskMode.parse(mode))
-        name = f"batch 8, masks {mode}"
-        tasks.append((name, partial(measure, _in_batches(other, pictures, 8), images, rounds)))
+        name, task = batch_task(model.with_settings(mask_mode=MaskMode.parse(mode)), pictures, 8, rounds)
+        tasks.append((f"{name}, masks {mode}", task))
     tasks += [tile_task(model, tiles, max(batches), rounds) for tiles in tile_counts]
     if compiled:
         tasks += compiled_tasks(model, pictures, batches, tile_counts, rounds)
@@ -143,11 +142,11 @@ def batch_task(model: DeFakerOne, pictures: list[Image.Image], batch: int, round
 def compiled_tasks(
     model: DeFakerOne, pictures: list[Image.Image], batches: Sequence[int], tile_counts: Sequence[int], rounds: int
 ) -> list[Task]:
-    """Measure the same compiled. Warming up compiles; `seconds_in_all` shows for how long."""
+    """Measure the same compiled, what says most first. Warming up compiles; `seconds_in_all` shows for how long."""
     other = model.with_settings(compile=True)
     many = sorted((batch for batch in batches if batch > 1), reverse=True)
-    tasks = [tile_task(other, tiles, max(batches), rounds, "compiled, ") for tiles in sorted(tile_counts, reverse=True)]
-    return tasks + [batch_task(other, pictures, batch, rounds, "compiled, ") for batch in many]
+    alone = [tile_task(other, tiles, max(batches), rounds, "compiled, ") for tiles in sorted(tile_counts, reverse=True)]
+    return [*alone[:1], *(batch_task(other, pictures, batch, rounds, "compiled, ") for batch in many), *alone[1:]]
 
 
 def _name(dtype: torch.dtype) -> str:

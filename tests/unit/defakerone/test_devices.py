@@ -1,11 +1,14 @@
 """A GPU says what the CPU says: the bundled checkpoint, in the type that each would be run in."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 import worker.defakerone.compiling
 from tests.unit.defakerone.conftest import DEVICE
@@ -13,6 +16,7 @@ from worker.commands.runtime import default_weights
 from worker.defakerone import DeFakerOne
 from worker.defakerone.compiling import compiled_twin
 from worker.defakerone.hiera import FastBlock
+from worker.defakerone.norms import FastRMSNorm
 
 SAMPLES = Path(__file__).parents[3] / "screening" / "samples"
 
@@ -52,6 +56,16 @@ def test_a_compiled_layer_gives_the_same_for_any_number_of_images(model: DeFaker
         for images in (2, 3, 1):
             x = torch.randn(images, 64, 64, ours.dim, device=model.device)
             torch.testing.assert_close(theirs(x), ours(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_norm_gives_transformers_answer(model: DeFakerOne) -> None:
+    ours = model.network.language_model.norm
+    assert isinstance(ours, FastRMSNorm)
+    plain: nn.Module = copy.deepcopy(ours)
+    plain.__class__ = LlamaRMSNorm
+    x = torch.randn(3, 5, len(ours.weight), device=model.device) * 7
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), plain(x))
 
 
 def test_passes_are_larger_on_a_gpu_unless_their_size_is_set(model: DeFakerOne) -> None:
