@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     weights: Path | None = None  # None: the bundled checkpoint
     device: str = "auto"  # auto: cuda where there is one, else cpu
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 where the hardware multiplies it
-    compile: bool = False  # torch.compile, with CUDA graphs on a GPU; faster there, but minutes pass until it is ready
+    compile: bool = False  # torch.compile of the layers that come often; faster on a GPU, ready somewhat later
     batch_size: int = Field(
         default=8, ge=1, le=256
     )  # rows a claim takes; larger gains little on one GPU and delays fairness

@@ -12,7 +12,6 @@ from PIL import Image
 import worker.defakerone
 from screening.settings import Settings
 from worker.defakerone import DeFakerOne
-from worker.defakerone.batching import bucket
 from worker.defakerone.placement import choose_device, choose_dtype
 from worker.defakerone.settings import InferenceSettings, MaskMode
 
@@ -31,20 +30,15 @@ def load(settings: Settings) -> DeFakerOne:
     )
 
 
-def warm(model: DeFakerOne, batch_size: int) -> None:
+def warm(model: DeFakerOne) -> None:
     """Run it once, so that the first upload waits for nothing.
 
-    On a GPU every shape costs something once, compiled code most of all: there, each shape that a batch of up to
-    `batch_size` images can take is run. On a CPU the first image touches all there is to touch.
+    On a GPU every tile count costs something once. Code is compiled once for one image and once for several. On a CPU
+    the first image touches all there is to touch.
     """
     if model.settings.compile:
-        model.warm(buckets(batch_size))
+        model.warm((1, 2))
     elif model.device.type == "cuda":
         model.warm()
     else:
         model.detect([Image.new("RGB", (448, 448), "grey")])
-
-
-def buckets(batch_size: int) -> list[int]:
-    """Return the row counts that compiled passes of up to `batch_size` images are filled up to."""
-    return sorted({bucket(count) for count in range(1, batch_size + 1)})

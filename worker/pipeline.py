@@ -85,7 +85,7 @@ class Pipeline:
         )
         self._sources = Sources(with_.ledger, with_.store, self._recorder, settings)
         self._lanes = Lanes(self._detect, device=with_.detector.device.type, cores=settings.worker_threads)
-        self._lanes.call(partial(detection.warm, with_.detector, with_.settings.batch_size))
+        self._lanes.call(partial(detection.warm, with_.detector))
         self._feeder = ThreadPoolExecutor(1, "feeder")
         # While some images decode, others are fetched or hashed.
         self._preparers = ThreadPoolExecutor(2 * settings.decoders, "prepare")

@@ -1,9 +1,10 @@
 """How many images a second does the detector screen, against the straightforward implementation of the same model?"""
 
+import json
 import resource
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.bench.results import save, show
-from tests.bench.straightforward import Straightforward
+from tests.bench.straightforward import ANSWER_TOKENS, Straightforward
 from worker.commands.runtime import DTYPES, default_weights
 from worker.defakerone import DeFakerOne
 from worker.defakerone.checkpoint import build_on_meta, fill
 from worker.defakerone.config import PRESETS
+from worker.defakerone.errors import DetectorError
 from worker.defakerone.metadata import Metadata
 from worker.defakerone.placement import choose_device, choose_dtype
 from worker.defakerone.preprocessing import Prepared, blank
@@ -28,6 +30,8 @@ from worker.defakerone.settings import InferenceSettings, MaskMode
 from worker.defakerone.tokenizer import Tokenizer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "defakerone"
+TRAINED_ANSWER_TOKENS = 12  # about
+Task = tuple[str, Callable[[], dict[str, Any]]]  # a row's name, and how the rest of it is measured
 # Pictures as platforms get them, width x height: portraits, landscapes, squares, documents, thumbnails.
 SIZES = [(1600, 1200), (1200, 1600), (1080, 1080), (1920, 1080), (1240, 1754), (640, 480), (750, 1334), (400, 300)]
 
@@ -38,88 +42,153 @@ SIZES = [(1600, 1200), (1200, 1600), (1080, 1080), (1920, 1080), (1240, 1754), (
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default="auto", show_default=True, type=click.Choice(DTYPES))
 @click.option("--images", default=16, show_default=True, help="Images a measurement; unlike sizes.")
+@click.option(
+    "--reference-images", type=int, help="Images for the straightforward way, which is slow; default: as many."
+)
 @click.option("--batch", "batches", multiple=True, type=int, default=(1, 2, 4, 8, 16, 32), show_default=True)
 @click.option("--rounds", default=3, show_default=True, help="The median of so many is reported.")
 @click.option("--mask", "masks", multiple=True, default=("above=0.5", "never"), show_default=True)
 @click.option("--tiles", "tile_counts", multiple=True, type=int, help="Also images of so many tiles, e.g. 1, 4, 13.")
-@click.option("--compile", "compiled", is_flag=True, help="torch.compile with CUDA graphs.")
+@click.option("--compile", "compiled", is_flag=True, help="Measure all but single images once more, compiled.")
 @click.option("--reference/--no-reference", default=True, show_default=True)
+@click.option("--within", type=float, default=float("inf"), help="Seconds after which no further row is begun.")
+@click.option(
+    "--log", type=click.Path(path_type=Path), help="Append each row, as soon as it is known, as a line of JSON."
+)
 def command(
     weights: Path | None,
     preset: str | None,
     device: str,
     dtype: str,
     images: int,
+    reference_images: int | None,
     batches: tuple[int, ...],
     rounds: int,
     masks: tuple[str, ...],
     tile_counts: tuple[int, ...],
     compiled: bool,
     reference: bool,
+    within: float,
+    log: Path | None,
 ) -> None:
     """Images a second: batch sizes, mask modes, and the straightforward implementation beside them."""
+    until = time.perf_counter() + within
     place = choose_device(device)
     kind = choose_dtype(dtype, place)
-    model = load(weights, preset, place, kind, InferenceSettings(compile=compiled))
+    model = load(weights, preset, place, kind, InferenceSettings())
     pictures = make_pictures(images)
-    rows: list[dict[str, Any]] = []
+    tasks: list[Task] = []
     if reference:
-        rows += straightforward_rows(model, weights, preset, pictures, rounds)
-    for batch in batches:
-        runs = max(images, batch)
-        many = (pictures * (runs // images + 1))[:runs]
-        rows.append(measure(f"batch {batch}", _in_batches(model, many, batch), runs, rounds))
+        some = make_pictures(reference_images or images)
+        tasks += straightforward_tasks(model, weights, preset, some, rounds)
+    tasks += [batch_task(model, pictures, batch, rounds) for batch in batches]
     for mode in masks:
-        other = model.with_settings(mask_mode=MaskMode.parse(mode))
-        rows.append(measure(f"batch 8, masks {mode}", _in_batches(other, pictures, 8), images, rounds))
-    rows += [tile_row(model, tiles, max(batches), rounds) for tiles in tile_counts]
-    report(model, rows)
+        name, task = batch_task(model.with_settings(mask_mode=MaskMode.parse(mode)), pictures, 8, rounds)
+        tasks.append((f"{name}, masks {mode}", task))
+    tasks += [tile_task(model, tiles, max(batches), rounds) for tiles in tile_counts]
+    if compiled:
+        tasks += compiled_tasks(model, pictures, batches, tile_counts, rounds)
+    report(model, run_all(tasks, until, log))
 
 
-def straightforward_rows(
+def run_all(tasks: Sequence[Task], until: float, log: Path | None) -> list[dict[str, Any]]:
+    """Measure one after the other. One that fails (out of memory, a compiler's error) costs the others nothing."""
+    rows = []
+    for name, task in tasks:
+        start = time.perf_counter()
+        try:
+            row = {"name": name, **(task() if start < until else {"error": "not begun: no time left"})}
+        except (RuntimeError, DetectorError) as error:  # torch.OutOfMemoryError and the compiler's are RuntimeErrors
+            row = {"name": name, "error": f"{type(error).__name__}: {error}"[:2000]}
+        row["seconds_in_all"] = time.perf_counter() - start
+        rows.append(row)
+        said = row.get("error") or f"{row['images_per_s']:.2f} images/s"
+        click.echo(f"{name}: {said}", err=True)
+        if log is not None:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+    return rows
+
+
+def straightforward_tasks(
     model: DeFakerOne, weights: Path | None, preset: str | None, pictures: list[Image.Image], rounds: int
-) -> list[dict[str, Any]]:
+) -> list[Task]:
     """Measure the reference's way: on a CPU in float32, as one loads a model without thinking, and in our type.
 
-    The last row stops at the first answer token, which the reference does not do: what a hurried user might.
+    Random weights never end their answer, so it ends for them after as many tokens as a trained answer has. The last
+    row stops at the first answer token, which the reference does not do: what a hurried user might.
     """
     kinds = {model.dtype: model}
     if model.device.type == "cpu" and model.dtype != torch.float32:
         plain = load(weights, preset, model.device, torch.float32, InferenceSettings())
         kinds = {torch.float32: plain, **kinds}
-    ways = {f"straightforward, {_name(kind)}": Straightforward(loaded) for kind, loaded in kinds.items()}
-    ways[f"one answer token, {_name(model.dtype)}"] = Straightforward(model, answer_tokens=1)
-    return [measure(name, partial(_one_by_one, way, pictures), len(pictures), rounds) for name, way in ways.items()]
+    tokens = ANSWER_TOKENS if preset is None else TRAINED_ANSWER_TOKENS
+    ways = {f"straightforward, {_name(kind)}": (loaded, tokens) for kind, loaded in kinds.items()}
+    ways[f"one answer token, {_name(model.dtype)}"] = (model, 1)
+
+    def task(loaded: DeFakerOne, tokens: int) -> dict[str, Any]:
+        return measure(partial(_one_by_one, Straightforward(loaded, tokens), pictures), len(pictures), rounds)
+
+    return [(name, partial(task, *way)) for name, way in ways.items()]
+
+
+def batch_task(model: DeFakerOne, pictures: list[Image.Image], batch: int, rounds: int, how: str = "") -> Task:
+    """Measure everything that `detect` does, in batches of one size."""
+    runs = max(len(pictures), batch)
+    many = (pictures * (runs // len(pictures) + 1))[:runs]
+    return f"{how}batch {batch}", partial(measure, _in_batches(model, many, batch), runs, rounds)
+
+
+def compiled_tasks(
+    model: DeFakerOne, pictures: list[Image.Image], batches: Sequence[int], tile_counts: Sequence[int], rounds: int
+) -> list[Task]:
+    """Measure the same compiled, what says most first. Warming up compiles; `seconds_in_all` shows for how long."""
+    other = model.with_settings(compile=True)
+    many = sorted((batch for batch in batches if batch > 1), reverse=True)
+    alone = [tile_task(other, tiles, max(batches), rounds, "compiled, ") for tiles in sorted(tile_counts, reverse=True)]
+    return [*alone[:1], *(batch_task(other, pictures, batch, rounds, "compiled, ") for batch in many), *alone[1:]]
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def tile_task(model: DeFakerOne, tiles: int, batch: int, rounds: int, how: str = "") -> Task:
+    """Measure the network alone on images of one tile count."""
+    return f"{how}batch {batch}, {tiles} tiles, network alone", partial(tile_row, model, tiles, batch, rounds)
+
+
 def tile_row(model: DeFakerOne, tiles: int, batch: int, rounds: int) -> dict[str, Any]:
-    """Measure the network alone on images of one tile count, against the rate of a plain matrix product."""
-    prepared = [blank(model.config, tiles)] * batch
-    row = measure(f"batch {batch}, {tiles} tiles, network alone", lambda: model.infer(prepared), batch, rounds)
+    """Measure images of random pixels (blank ones run faster) against the rate of a plain matrix product."""
+    prepared = [_random(blank(model.config, tiles))] * batch
+    row = measure(lambda: model.infer(prepared), batch, rounds)
     operations = count_operations(model, prepared[0])
     rate = matrix_rate(model)
     share = operations * row["images_per_s"] / rate
     return {**row, "tflop_per_image": operations / 1e12, "matrix_tflops": rate / 1e12, "share_of_matrix_rate": share}
 
 
-def count_operations(model: DeFakerOne, prepared: Prepared) -> int:
-    """Count what the network needs for one image: with gradients wanted, nothing is fused, and all is counted.
+def _random(prepared: Prepared) -> Prepared:
+    tiles, square = (torch.randint_like(part, 256) for part in (prepared.tiles_u8, prepared.sam_u8))
+    return replace(prepared, tiles_u8=tiles, sam_u8=square)
 
-    Of attention's kernels the counter knows the GPU's and plain products, not the CPU's fused one.
+
+def count_operations(model: DeFakerOne, prepared: Prepared) -> int:
+    """Count what the network needs for one image. Of causal attention half the products count: no more are needed.
+
+    On a CPU gradients are wanted, so that nothing is fused; a GPU fuses nothing, and could not hold them. Attention
+    runs in plain products: of fused kernels the counter knows some, and not with fewer key than query heads.
     """
     pixels, square, _ = prepared
     ids = torch.tensor([model.prompt.ids(len(pixels))])
     nowhere = torch.zeros_like(ids, dtype=torch.bool)
-    plain = sdpa_kernel(SDPBackend.MATH) if model.device.type == "cpu" else nullcontext()
-    with plain, FlopCounterMode(display=False) as counter:
-        model.network(
-            *(part.to(model.device) for part in (pixels, ids, square)), logit_positions=nowhere.to(model.device)
-        )
-    return int(counter.get_total_flops())
+    inputs = [part.to(model.device) for part in (pixels, ids, square)]
+    gradients, plain = torch.set_grad_enabled(model.device.type == "cpu"), sdpa_kernel(SDPBackend.MATH)
+    with gradients, plain, FlopCounterMode(display=False) as counter:
+        model.network(*inputs, logit_positions=nowhere.to(model.device))
+    language, length = model.config.language, ids.shape[1]
+    hidden = 2 * language.num_hidden_layers * language.num_attention_heads * language.head_dim * length * (length - 1)
+    return int(counter.get_total_flops()) - hidden
 
 
 def matrix_rate(model: DeFakerOne) -> float:
@@ -143,7 +212,8 @@ def load(
         return DeFakerOne.from_pretrained(weights or default_weights(), device, dtype, settings)
     tokenizer = Tokenizer.from_directory(FIXTURE / "checkpoint")
     network = build_on_meta(PRESETS[preset], tokenizer)
-    fill(network, {name: _draw(name, tensor.shape, dtype) for name, tensor in network.state_dict().items()})
+    with device:
+        fill(network, {name: _draw(name, tensor.shape, dtype) for name, tensor in network.state_dict().items()})
     metadata = Metadata(name=f"random {preset}", prompt=PromptConfig(suffix="Yes, it is edited. [SEG]"))
     return DeFakerOne(network.cast(device, dtype).eval(), tokenizer, metadata, "random", settings)
 
@@ -164,7 +234,7 @@ def make_pictures(count: int) -> list[Image.Image]:
     return [photos[n % 2].resize(SIZES[n % len(SIZES)]) for n in range(count)]
 
 
-def measure(name: str, run: Callable[[], object], images: int, rounds: int) -> dict[str, Any]:
+def measure(run: Callable[[], object], images: int, rounds: int) -> dict[str, Any]:
     """Run once to warm up, then take the median wall and processor time of the rounds."""
     run()
     walls, cpus = [], []
@@ -176,15 +246,15 @@ def measure(name: str, run: Callable[[], object], images: int, rounds: int) -> d
         cpus.append(time.process_time() - cpu)
     median = rounds // 2
     wall, cpu = sorted(walls)[median], sorted(cpus)[median]
-    click.echo(f"{name}: {images / wall:.2f} images/s", err=True)
-    return {"name": name, "images": images, "images_per_s": images / wall, "cpu_s_per_image": cpu / images}
+    return {"images": images, "images_per_s": images / wall, "cpu_s_per_image": cpu / images}
 
 
 def report(model: DeFakerOne, rows: Sequence[dict[str, Any]]) -> None:
     """Print the table and keep the numbers. `ratio`: to the straightforward way, in the type that suits it better."""
-    speeds = [row["images_per_s"] for row in rows if row["name"].startswith("straightforward")]
+    measured = [row for row in rows if "error" not in row]
+    speeds = [row["images_per_s"] for row in measured if row["name"].startswith("straightforward")]
     base = max(speeds, default=None)  # in whichever type it is faster
-    for row in rows:
+    for row in measured:
         row["ratio"] = None if base is None else row["images_per_s"] / base
     parameters = sum(p.numel() for p in model.network.parameters())
     title = f"{model.versions['model']} ({parameters / 1e6:.1f}M, {model.device}, {_name(model.dtype)})"
@@ -194,10 +264,11 @@ def report(model: DeFakerOne, rows: Sequence[dict[str, Any]]) -> None:
             f"{row['images_per_s']:.2f}",
             f"{row['cpu_s_per_image']:.3f}",
             "" if row["ratio"] is None else f"{row['ratio']:.2f}",
-            f"{row['share_of_matrix_rate']:.2f}" if "share_of_matrix_rate" in row else "",
+            "{share_of_matrix_rate:.2f} of {matrix_tflops:.3g} TFLOP/s".format(**row) if "matrix_tflops" in row else "",
         ]
-        for row in rows
+        for row in measured
     ]
+    lines += [[f"{row['name']}: {row['error'][:60]}", "failed", "", "", ""] for row in rows if "error" in row]
     show(title, ["", "images/s", "CPU s/image", "ratio", "share of matrix rate"], lines)
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     save(

@@ -17,12 +17,14 @@ from sam2.modeling.sam.transformer import Attention
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 from transformers.models.internvl.modeling_internvl import InternVLVisionLayer
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from worker.defakerone import DeFakerOne
 from worker.defakerone.grounding import DecoderAttention
 from worker.defakerone.hiera import FastBlock, FastHiera, LearningAttention
 from worker.defakerone.linear import FusedLinear
 from worker.defakerone.model import Network, native_config
+from worker.defakerone.norms import FastRMSNorm
 from worker.defakerone.tokenizer import TURN_END
 from worker.defakerone.vision import FastVisionLayer
 
@@ -30,6 +32,7 @@ ANSWER_TOKENS = 64  # the reference allows 2048; the answers that this model lea
 _OWN: dict[type, type] = {
     FusedLinear: nn.Linear,
     FastVisionLayer: InternVLVisionLayer,
+    FastRMSNorm: LlamaRMSNorm,
     FastBlock: MultiScaleBlock,
     FastHiera: Hiera,
     LearningAttention: MultiScaleAttention,

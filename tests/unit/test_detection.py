@@ -22,8 +22,3 @@ def test_type_mask_mode_and_compilation_come_from_the_settings() -> None:
 
 def test_compilation_is_off_unless_asked_for() -> None:
     assert not Settings().compile
-
-
-@pytest.mark.parametrize(("largest", "expected"), [(1, [1]), (5, [1, 2, 4, 8]), (8, [1, 2, 4, 8])])
-def test_every_batch_size_falls_into_a_bucket_that_was_warmed(largest: int, expected: list[int]) -> None:
-    assert detection.buckets(largest) == expected

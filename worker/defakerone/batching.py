@@ -41,8 +41,3 @@ def _fits(lengths: list[int], max_positions: int, padding_share: float) -> bool:
 def chunks(count: int, size: int) -> Iterator[slice]:
     """Cut `count` things into runs of `size`."""
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
-
-
-def bucket(count: int) -> int:
-    """Round up to a power of two, so that few batch sizes are ever compiled."""
-    return 1 << (count - 1).bit_length()

@@ -42,7 +42,7 @@ from worker.defakerone.settings import InferenceSettings
 from worker.defakerone.tokenizer import IMAGE_CONTEXT, SEGMENTATION, Tokenizer
 from worker.defakerone.verdict import Detection, Inference, conclude
 
-_THREADS = min(8, os.cpu_count() or 1)  # Pillow, numpy and OpenCV release the interpreter lock
+_THREADS = min(16, os.cpu_count() or 1)  # Pillow, numpy and OpenCV release the interpreter lock
 UNSAVED = "unsaved"  # the weights' digest of a model that was never on disk
 
 

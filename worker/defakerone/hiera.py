@@ -1,10 +1,11 @@
 """How does SAM2's image encoder run without moving its pixels about?
 
 sam2's Hiera (arXiv 2306.00989) cuts the image into windows before every attention and lays it out anew for each of the
-steps behind. Here a block works on the image as it lies and permutes twice: queries, keys and values into windows, the
-answer back. On a CPU a block takes a strip of windows at a time through all its steps: what lies between them stays in
+steps behind. Here, on a CPU, a block works on the image as it lies and permutes twice: queries, keys and values into
+windows, the answer back. It takes a strip of windows at a time through all its steps: what lies between them stays in
 the core's own cache. The same parameters, the same sums. Where gradients are wanted, or the image does not divide into
-windows (padded pixels would be attended to), sam2's own code runs.
+windows (padded pixels would be attended to), sam2's own code runs; so it does on a GPU, which would copy queries, keys
+and values, three maps for sam2's one.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ class FastBlock(MultiScaleBlock):  # type: ignore[misc]
         """(n, height, width, dim) -> (n, height', width', dim_out)."""
         n, height, width, dim = x.shape
         window = self.window_size or max(height, width)
-        if torch.is_grad_enabled() or (self.window_size and (height % window or width % window)):
+        elsewhere = x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if elsewhere or (self.window_size and (height % window or width % window)):
             out: Tensor = super().forward(x)
             return out
-        if not self.window_size or x.device.type != "cpu":
+        if not self.window_size:
             return self._run(x)
         strips = x.reshape(-1, window, width, dim)  # no window reaches beyond its strip
         some = max(1, _STRIP // (window * width * dim))

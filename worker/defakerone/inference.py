@@ -2,14 +2,14 @@
 
 1. Tiles of all images in one run of the vision tower, in chunks of one size.
 2. One pass of the language model for images of like tile counts: prompt and answer suffix together, because the verdict
-   (last prompt position) and the [SEG] state come out of the same causal pass (design: 9). No generation loop. What
-   stands before the image is computed once for given weights (`prefix.py`).
+   (last prompt position) and the [SEG] state come out of the same causal pass (design: 9). No generation loop. On a
+   CPU, what stands before the image is computed once for given weights (`prefix.py`).
 3. The language head only at eight rows of its matrix, in float32, at one position an image.
 4. SAM2's image encoder in chunks, its mask decoder once an image, no memory encoder.
 5. One copy from the device to the host for the whole batch.
 
 The language branch (1, 2) and SAM2's encoder need nothing of each other. On a CPU they, and parts of the batch, run on
-cores of their own (`cores.py`).
+cores of their own (`cores.py`). On a GPU nothing waits for it before that copy, so that work is always queued.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.defakerone.batching import Group, bucket, chunks, group_rows
+from worker.defakerone.batching import Group, chunks, group_rows
+from worker.defakerone.compiling import compiled_twin
 from worker.defakerone.cores import Cores, First, Second, share_out
 from worker.defakerone.grounding import GroundingFeatures
 from worker.defakerone.model import Network
 from worker.defakerone.prefix import PrefixKeys, weights_version
 from worker.defakerone.preprocessing import Prepared, blank, normalise
 from worker.defakerone.prompt import Prompt
-from worker.defakerone.settings import InferenceSettings
+from worker.defakerone.settings import InferenceSettings, PassSizes
 from worker.defakerone.tiling import candidate_grids
 from worker.defakerone.verdict import Inference, tamper_score
 
@@ -54,13 +55,12 @@ class Engine:
     """Runs batches on one network with one prompt. Keeps the prompt's prefix, and nothing of any image."""
 
     def __init__(self, network: Network, prompt: Prompt, word_ids: Sequence[int], settings: InferenceSettings) -> None:
-        self.network, self.prompt, self.settings = network, prompt, settings
+        self.network = compiled_twin(network) if settings.compile else network
+        self.prompt, self.settings = prompt, settings
         self._word_ids = torch.tensor(word_ids)
         self._suffix_seg = [at for at, token in enumerate(prompt.suffix) if token == prompt.seg_id]
         self._prefix: tuple[tuple[int, int], PrefixKeys] | None = None
         self._cores = Cores()
-        self._embed_tiles = self._compiled(lambda tiles: network.embed_tiles(normalise(tiles)))
-        self._run_embeds = self._compiled(self._language_model)
 
     @torch.inference_mode()
     def run(self, prepared: Sequence[Prepared]) -> list[Inference]:
@@ -108,13 +108,13 @@ class Engine:
 
     def vision_embeds(self, prepared: Sequence[Prepared]) -> Tensor:
         """Return the language embeddings of all tiles, one image after the other: (all tiles, tokens, dim)."""
-        tiles = self._to_device(torch.cat([item.tiles_u8 for item in prepared]))
-        size = self.settings.vision_chunk
-        return torch.cat([self._at_size(self._embed_tiles, tiles[part], size) for part in chunks(len(tiles), size)])
+        tiles = [tile for item in prepared for tile in item.tiles_u8]
+        parts = chunks(len(tiles), self._sizes.vision_chunk)
+        return torch.cat([self.network.embed_tiles(normalise(self._to_device(torch.stack(tiles[p])))) for p in parts])
 
     def word_logits(self, verdict: Tensor) -> Tensor:
         """Return the eight words' logits (images, 8): eight rows of the head, in float32 whatever the weights are."""
-        rows = self.network.lm_head.weight[self._word_ids.to(verdict.device)]
+        rows = self.network.lm_head.weight[self._word_ids.to(verdict.device, non_blocking=True)]
         return verdict.float() @ rows.float().T
 
     def encode(self, prepared: Sequence[Prepared]) -> GroundingFeatures:
@@ -137,12 +137,14 @@ class Engine:
         parts = share_out([len(item.tiles_u8) for item in prepared], self._spread)
         reading = [partial(self.language_states, [prepared[index] for index in part]) for part in parts]
         squares, states = self._run_tasks(self._encodings(prepared, wanted), reading)
+        if len(states) == 1:
+            return states[0], squares
         order = torch.tensor([index for part in parts for index in part]).argsort()
         joined = (torch.cat([getattr(state, name) for state in states])[order] for name in ("verdict", "seg"))
         return LanguageStates(*joined), squares
 
     def _encodings(self, prepared: Sequence[Prepared], wanted: Sequence[int]) -> list[Callable[[], _Squares]]:
-        size = min(self.settings.grounding_chunk, -(-len(wanted) // self._spread)) or 1
+        size = min(self._sizes.grounding_chunk, -(-len(wanted) // self._spread)) or 1
         parts = [tuple(wanted[part]) for part in chunks(len(wanted), size)]
         return [partial(self._encode_part, prepared, part) for part in parts]
 
@@ -150,13 +152,20 @@ class Engine:
         return _Squares(indices, self.encode([prepared[index] for index in indices]))
 
     def _decode_all(self, squares: Sequence[_Squares], seg: Tensor) -> Tensor:
-        tasks = [partial(self.decode, square.features, seg[list(square.indices)]) for square in squares]
+        rows = ([seg[index] for index in square.indices] for square in squares)  # a list as index would be a copy
+        tasks = [
+            partial(self.decode, square.features, torch.stack(row)) for square, row in zip(squares, rows, strict=True)
+        ]
         return torch.cat(self._run_tasks(tasks, ())[0])
 
     def _run_tasks(
         self, first: Sequence[Callable[[], First]], second: Sequence[Callable[[], Second]]
     ) -> tuple[list[First], list[Second]]:
         return self._cores.run(first, second, self._spread)
+
+    @property
+    def _sizes(self) -> PassSizes:
+        return self.settings.pass_sizes(self.network.device.type)
 
     @property
     def _spread(self) -> int:
@@ -166,22 +175,21 @@ class Engine:
 
     def _groups(self, counts: Sequence[int]) -> list[Group]:
         lengths = [self.prompt.length(tiles) for tiles in counts]
-        # A compiled pass has one length only: mixing tile counts would multiply the shapes.
-        share = 0.0 if self.settings.compile else self.settings.padding_share
-        return group_rows(lengths, self.settings.language_positions, share)
+        return group_rows(lengths, self._sizes.language_positions, self.settings.padding_share)
 
     def _run_rows(self, rows: Sequence[Tensor], length: int, prefix: PrefixKeys | None) -> Tensor:
         """Run the language model over embedded rows (each: its length, dim), padded on the right to `length`."""
         padded = rows[0].new_zeros(len(rows), length, rows[0].shape[-1])
         for target, row in zip(padded, rows, strict=True):
             target[: len(row)] = row
-        if prefix is None:
-            return self._at_size(self._run_embeds, padded, bucket(len(padded)))
         return self._language_model(padded, prefix)
 
     def _prefix_keys(self, before: Tensor) -> PrefixKeys | None:
-        """Return the prefix's keys and values; computed anew only where the weights have changed since."""
-        if self.settings.compile:  # a compiled pass is one graph over the whole row
+        """Return the prefix's keys and values; computed anew only where the weights have changed since.
+
+        On a GPU none: its few positions cost less there than setting their keys before each row's own.
+        """
+        if self.network.device.type != "cpu" or self.settings.compile:
             return None
         model = self.network.language_model
         version = weights_version(model)
@@ -191,9 +199,9 @@ class Engine:
 
     def _text_embeds(self, device: torch.device) -> tuple[Tensor, Tensor]:
         embed = self.network.language_model.embed_tokens
-        before = torch.tensor(self.prompt.prefix, device=device)
-        after = torch.tensor([*self.prompt.question, *self.prompt.suffix], device=device)
-        return embed(before), embed(after)
+        before, after = self.prompt.prefix, (*self.prompt.question, *self.prompt.suffix)
+        ids = torch.tensor([*before, *after]).to(device, non_blocking=True)
+        return embed(ids[: len(before)]), embed(ids[len(before) :])
 
     def _language_model(self, embeds: Tensor, prefix: PrefixKeys | None = None) -> Tensor:
         model = self.network.language_model
@@ -219,15 +227,3 @@ class Engine:
     def _to_device(self, pixels: Tensor) -> Tensor:
         device = self.network.device
         return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
-
-    def _compiled(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        if not self.settings.compile:
-            return function
-        return torch.compile(function, dynamic=False, mode="reduce-overhead")
-
-    def _at_size(self, function: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor:
-        """Run a function of rows; where shapes are compiled, on exactly `size` of them."""
-        if not self.settings.compile:
-            return function(rows)
-        filled = torch.cat([rows, rows.new_zeros(size - len(rows), *rows.shape[1:])])
-        return function(filled)[: len(rows)].clone()  # a CUDA graph writes its next answer into the same memory

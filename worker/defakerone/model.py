@@ -30,6 +30,7 @@ from worker.defakerone.config import DeFakerOneConfig, LanguageConfig, VisionCon
 from worker.defakerone.errors import PromptError
 from worker.defakerone.grounding import Masks, build_grounding
 from worker.defakerone.linear import use_fused_linear
+from worker.defakerone.norms import use_fast_norms
 from worker.defakerone.prefix import CAUSAL
 from worker.defakerone.records import Record
 from worker.defakerone.vision import use_fast_layers
@@ -68,6 +69,7 @@ class Network(nn.Module):
         )
         self.grounding = build_grounding(config.grounding)
         use_fast_layers(self.vision_tower)
+        use_fast_norms(self.language_model)
         use_fused_linear(self)
 
     def forward(

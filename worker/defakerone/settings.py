@@ -41,12 +41,35 @@ class MaskMode:
 
 
 @dataclass(frozen=True, slots=True)
+class PassSizes:
+    """How much goes into one pass."""
+
+    vision_chunk: int  # tiles in one pass of the vision tower; attention is per tile, so nothing is padded
+    language_positions: int  # positions in one pass of the language model, padding counted
+    grounding_chunk: int  # images in one pass of SAM2
+
+
+# More would only spill a CPU's caches. A GPU wants enough to fill all of its multiprocessors several times over.
+_ON_CPU: Final = PassSizes(vision_chunk=16, language_positions=16_384, grounding_chunk=2)
+_ON_GPU: Final = PassSizes(vision_chunk=128, language_positions=32_768, grounding_chunk=8)
+
+
+@dataclass(frozen=True, slots=True)
 class InferenceSettings:
-    """How the work is cut into passes."""
+    """How the work is cut into passes. What is None depends on the device."""
 
     mask_mode: MaskMode = field(default_factory=MaskMode)
-    vision_chunk: int = 16  # tiles in one pass of the vision tower; attention is per tile, so nothing is padded
-    language_positions: int = 16_384  # positions in one pass of the language model, padding counted
+    vision_chunk: int | None = None
+    language_positions: int | None = None
+    grounding_chunk: int | None = None
     padding_share: float = 0.1  # images of unlike tile counts share a pass while at most this share is padding
-    grounding_chunk: int = 2  # images in one pass of SAM2; more only spill the CPU's caches, a GPU likes 8
-    compile: bool = False  # torch.compile with CUDA graphs, one graph a bucketed shape; call `warm` before serving
+    compile: bool = False  # torch.compile of the layers that come often; call `warm` before serving
+
+    def pass_sizes(self, device_type: str) -> PassSizes:
+        """Return what is set, and the device's own sizes (`cpu`, `cuda`) for the rest."""
+        own = _ON_CPU if device_type == "cpu" else _ON_GPU
+        return PassSizes(
+            self.vision_chunk or own.vision_chunk,
+            self.language_positions or own.language_positions,
+            self.grounding_chunk or own.grounding_chunk,
+        )

@@ -1,7 +1,9 @@
 """The benchmark compares like with like, and knows where it can run."""
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from screening.cli import main
+from tests.bench.detector import run_all
 from tests.bench.straightforward import Straightforward
 from tests.unit.defakerone.conftest import FIXTURE, PHOTOS, expected, photo
 from worker.defakerone import DeFakerOne
@@ -106,6 +109,24 @@ def test_the_detector_benchmark_writes_a_table_and_json(monkeypatch: pytest.Monk
         "batch 8, masks never",
     ]
     assert all(np.isfinite(row["ratio"]) and row["images_per_s"] > 0 for row in data["rows"])
+
+
+def test_a_row_that_fails_or_comes_too_late_costs_the_others_nothing(tmp_path: Path) -> None:
+    def fail() -> dict[str, Any]:
+        raise torch.OutOfMemoryError("no room")
+
+    def good() -> dict[str, Any]:
+        return {"images_per_s": 2.0}
+
+    log = tmp_path / "rows.jsonl"
+    run_all([("large", fail), ("small", good)], until=math.inf, log=log)
+    run_all([("late", good)], until=0.0, log=log)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(row["name"], row.get("error"), row.get("images_per_s")) for row in rows] == [
+        ("large", "OutOfMemoryError: no room", None),
+        ("small", None, 2.0),
+        ("late", "not begun: no time left", None),
+    ]
 
 
 def test_benchmarks_say_that_they_need_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

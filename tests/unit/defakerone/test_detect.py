@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.unit.defakerone.conftest import FIXTURE, PHOTOS, expected, photo
+from tests.unit.defakerone.conftest import DEVICE, FIXTURE, PHOTOS, expected, photo
 from tests.unit.defakerone.test_images import STORED, with_orientation
 from worker.defakerone import DeFakerOne
-from worker.defakerone.batching import bucket, chunks, group_rows
+from worker.defakerone.batching import chunks, group_rows
 from worker.defakerone.calibration import Calibration
 from worker.defakerone.errors import DetectorError, InferenceError
 from worker.defakerone.guard import FeatureGuard, Guard
@@ -166,7 +166,7 @@ def test_numbers_that_are_not_finite_are_an_error_and_no_verdict(model: DeFakerO
 
 def test_half_precision_stays_near(model: DeFakerOne) -> None:
     images = [photo(name) for name in PHOTOS]
-    half = DeFakerOne.from_pretrained(FIXTURE / "checkpoint", dtype=torch.bfloat16)
+    half = DeFakerOne.from_pretrained(FIXTURE / "checkpoint", DEVICE, torch.bfloat16)
     for a, b in zip(model.detect(images), half.detect(images), strict=True):
         assert b.score == pytest.approx(a.score, abs=0.02)
         assert float((a.mask != b.mask).mean()) < 0.02
@@ -250,6 +250,5 @@ def test_groups_hold_every_row_once_and_keep_their_limits(rows: list[int], limit
         assert len(group.indices) == 1 or (padded <= limit and padded - real <= share * padded)
 
 
-def test_chunks_and_buckets() -> None:
+def test_chunks() -> None:
     assert [(part.start, part.stop) for part in chunks(7, 3)] == [(0, 3), (3, 6), (6, 7)]
-    assert [bucket(count) for count in (1, 2, 3, 4, 5, 32)] == [1, 2, 4, 4, 8, 32]

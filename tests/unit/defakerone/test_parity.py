@@ -1,5 +1,6 @@
 """Every number of the reference implementation, single and in one padded batch, within the fixture's tolerances."""
 
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,7 @@ ANSWERS = ("A", "B")
 
 def close(actual: torch.Tensor, reference: Any, tolerance: float) -> None:
     torch.testing.assert_close(
-        actual.detach().double(), torch.as_tensor(np.asarray(reference)).double(), rtol=0, atol=tolerance
+        actual.detach().cpu().double(), torch.as_tensor(np.asarray(reference)).double(), rtol=0, atol=tolerance
     )
 
 
@@ -33,10 +34,14 @@ def row(name: str, answer: str) -> list[int]:
     return [*arrays["prompt_ids"].tolist(), *arrays[f"suffix_ids_{answer}"].tolist()]
 
 
+def on_cpu(output: ModelOutput) -> ModelOutput:
+    return ModelOutput(**{field.name: getattr(output, field.name).cpu() for field in fields(output)})
+
+
 @cache
 def single(model: DeFakerOne, name: str, answer: str) -> ModelOutput:
     prepared = prepare(model, name)
-    return model.forward(prepared.pixel_values, torch.tensor([row(name, answer)]), prepared.sam_pixel_values)
+    return on_cpu(model.forward(prepared.pixel_values, torch.tensor([row(name, answer)]), prepared.sam_pixel_values))
 
 
 @cache
@@ -46,9 +51,8 @@ def batched(model: DeFakerOne, answer: str) -> ModelOutput:
     pad = model.config.language.pad_token_id
     ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids in rows])
     prepared = [prepare(model, name) for name in PHOTOS]
-    return model.forward(
-        torch.cat([p.pixel_values for p in prepared]), ids, torch.cat([p.sam_pixel_values for p in prepared])
-    )
+    tiles, squares = (torch.cat([getattr(p, name) for p in prepared]) for name in ("pixel_values", "sam_pixel_values"))
+    return on_cpu(model.forward(tiles, ids, squares))
 
 
 def outputs(model: DeFakerOne, name: str, answer: str, batch: bool) -> dict[str, torch.Tensor]:
@@ -103,7 +107,7 @@ def test_prompt_and_suffix_ids_equal_the_reference(model: DeFakerOne, name: str,
 @each_photo
 def test_vision_tower_equals_the_reference(model: DeFakerOne, name: str) -> None:
     with torch.inference_mode():
-        hidden = model.network.encode_vision(prepare(model, name).pixel_values[:1])
+        hidden = model.network.encode_vision(prepare(model, name).pixel_values[:1].to(model.device))
     close(hidden[0], expected(name)["vit_last_hidden_tile0"], 1e-4)
 
 
@@ -145,7 +149,7 @@ def test_masks_equal_the_reference(model: DeFakerOne, name: str, answer: str, ba
 def test_sam_features_equal_the_reference(model: DeFakerOne, name: str) -> None:
     arrays = expected(name)
     with torch.inference_mode():
-        features = model.network.grounding.encode(prepare(model, name).sam_pixel_values)
+        features = model.network.grounding.encode(prepare(model, name).sam_pixel_values.to(model.device))
     close(features.s16[0], arrays["sam_embed_s16"], 5e-4)
     close(features.s4[0], arrays["sam_feat_s4"], 5e-4)
     close(features.s8[0], arrays["sam_feat_s8"], 5e-4)
@@ -157,9 +161,9 @@ def test_greedy_decoding_equals_the_reference(model: DeFakerOne, name: str) -> N
     ids = arrays["prompt_ids"].tolist()
     network = model.network
     with torch.inference_mode():
-        embeds = network.embed_tiles(prepared.pixel_values)
+        embeds = network.embed_tiles(prepared.pixel_values.to(model.device))
         for wanted in arrays["greedy_ids"].tolist():
-            hidden = network.run_language(torch.tensor([ids]), embeds)
+            hidden = network.run_language(torch.tensor([ids], device=model.device), embeds)
             ids.append(int(network.lm_head(hidden[0, -1]).argmax()))
             assert ids[-1] == wanted
 
