@@ -1,13 +1,11 @@
 """How many images a second does the detector screen, against the straightforward implementation of the same model?"""
 
-import json
 import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
@@ -16,12 +14,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.bench.results import save, show
+from tests.bench.rounds import Row, Task, compare, take_turns
 from tests.bench.straightforward import ANSWER_TOKENS, Straightforward
 from worker.commands.runtime import DTYPES, default_weights
 from worker.defakerone import DeFakerOne
 from worker.defakerone.checkpoint import build_on_meta, fill
 from worker.defakerone.config import PRESETS
-from worker.defakerone.errors import DetectorError
 from worker.defakerone.metadata import Metadata
 from worker.defakerone.placement import choose_device, choose_dtype
 from worker.defakerone.preprocessing import Prepared, blank
@@ -31,7 +29,6 @@ from worker.defakerone.tokenizer import Tokenizer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "defakerone"
 TRAINED_ANSWER_TOKENS = 12  # about
-Task = tuple[str, Callable[[], dict[str, Any]]]  # a row's name, and how the rest of it is measured
 # Pictures as platforms get them, width x height: portraits, landscapes, squares, documents, thumbnails.
 SIZES = [(1600, 1200), (1200, 1600), (1080, 1080), (1920, 1080), (1240, 1754), (640, 480), (750, 1334), (400, 300)]
 
@@ -46,7 +43,9 @@ SIZES = [(1600, 1200), (1200, 1600), (1080, 1080), (1920, 1080), (1240, 1754), (
     "--reference-images", type=int, help="Images for the straightforward way, which is slow; default: as many."
 )
 @click.option("--batch", "batches", multiple=True, type=int, default=(1, 2, 4, 8, 16, 32), show_default=True)
-@click.option("--rounds", default=3, show_default=True, help="The median of so many is reported.")
+@click.option(
+    "--rounds", default=3, show_default=True, help="In each, every row is measured once; the median is reported."
+)
 @click.option("--mask", "masks", multiple=True, default=("above=0.5", "never"), show_default=True)
 @click.option("--tiles", "tile_counts", multiple=True, type=int, help="Also images of so many tiles, e.g. 1, 4, 13.")
 @click.option("--compile", "compiled", is_flag=True, help="Measure all but single images once more, compiled.")
@@ -80,38 +79,19 @@ def command(
     tasks: list[Task] = []
     if reference:
         some = make_pictures(reference_images or images)
-        tasks += straightforward_tasks(model, weights, preset, some, rounds)
-    tasks += [batch_task(model, pictures, batch, rounds) for batch in batches]
+        tasks += straightforward_tasks(model, weights, preset, some)
+    tasks += [batch_task(model, pictures, batch) for batch in batches]
     for mode in masks:
-        name, task = batch_task(model.with_settings(mask_mode=MaskMode.parse(mode)), pictures, 8, rounds)
+        name, task = batch_task(model.with_settings(mask_mode=MaskMode.parse(mode)), pictures, 8)
         tasks.append((f"{name}, masks {mode}", task))
-    tasks += [tile_task(model, tiles, max(batches), rounds) for tiles in tile_counts]
+    tasks += [tile_task(model, tiles, max(batches)) for tiles in tile_counts]
     if compiled:
-        tasks += compiled_tasks(model, pictures, batches, tile_counts, rounds)
-    report(model, run_all(tasks, until, log))
-
-
-def run_all(tasks: Sequence[Task], until: float, log: Path | None) -> list[dict[str, Any]]:
-    """Measure one after the other. One that fails (out of memory, a compiler's error) costs the others nothing."""
-    rows = []
-    for name, task in tasks:
-        start = time.perf_counter()
-        try:
-            row = {"name": name, **(task() if start < until else {"error": "not begun: no time left"})}
-        except (RuntimeError, DetectorError) as error:  # torch.OutOfMemoryError and the compiler's are RuntimeErrors
-            row = {"name": name, "error": f"{type(error).__name__}: {error}"[:2000]}
-        row["seconds_in_all"] = time.perf_counter() - start
-        rows.append(row)
-        said = row.get("error") or f"{row['images_per_s']:.2f} images/s"
-        click.echo(f"{name}: {said}", err=True)
-        if log is not None:
-            with log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-    return rows
+        tasks += compiled_tasks(model, pictures, batches, tile_counts)
+    report(model, take_turns(tasks, rounds, until, log))
 
 
 def straightforward_tasks(
-    model: DeFakerOne, weights: Path | None, preset: str | None, pictures: list[Image.Image], rounds: int
+    model: DeFakerOne, weights: Path | None, preset: str | None, pictures: list[Image.Image]
 ) -> list[Task]:
     """Measure the reference's way: on a CPU in float32, as one loads a model without thinking, and in our type.
 
@@ -126,46 +106,46 @@ def straightforward_tasks(
     ways = {f"straightforward, {_name(kind)}": (loaded, tokens) for kind, loaded in kinds.items()}
     ways[f"one answer token, {_name(model.dtype)}"] = (model, 1)
 
-    def task(loaded: DeFakerOne, tokens: int) -> dict[str, Any]:
-        return measure(partial(_one_by_one, Straightforward(loaded, tokens), pictures), len(pictures), rounds)
+    def task(loaded: DeFakerOne, tokens: int, first: bool) -> Row:
+        return measure(partial(_one_by_one, Straightforward(loaded, tokens), pictures), len(pictures), first)
 
     return [(name, partial(task, *way)) for name, way in ways.items()]
 
 
-def batch_task(model: DeFakerOne, pictures: list[Image.Image], batch: int, rounds: int, how: str = "") -> Task:
+def batch_task(model: DeFakerOne, pictures: list[Image.Image], batch: int, how: str = "") -> Task:
     """Measure everything that `detect` does, in batches of one size."""
     runs = max(len(pictures), batch)
     many = (pictures * (runs // len(pictures) + 1))[:runs]
-    return f"{how}batch {batch}", partial(measure, _in_batches(model, many, batch), runs, rounds)
+    return f"{how}batch {batch}", partial(measure, _in_batches(model, many, batch), runs)
 
 
 def compiled_tasks(
-    model: DeFakerOne, pictures: list[Image.Image], batches: Sequence[int], tile_counts: Sequence[int], rounds: int
+    model: DeFakerOne, pictures: list[Image.Image], batches: Sequence[int], tile_counts: Sequence[int]
 ) -> list[Task]:
     """Measure the same compiled, what says most first. Warming up compiles; `seconds_in_all` shows for how long."""
     other = model.with_settings(compile=True)
     many = sorted((batch for batch in batches if batch > 1), reverse=True)
-    alone = [tile_task(other, tiles, max(batches), rounds, "compiled, ") for tiles in sorted(tile_counts, reverse=True)]
-    return [*alone[:1], *(batch_task(other, pictures, batch, rounds, "compiled, ") for batch in many), *alone[1:]]
+    alone = [tile_task(other, tiles, max(batches), "compiled, ") for tiles in sorted(tile_counts, reverse=True)]
+    return [*alone[:1], *(batch_task(other, pictures, batch, "compiled, ") for batch in many), *alone[1:]]
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def tile_task(model: DeFakerOne, tiles: int, batch: int, rounds: int, how: str = "") -> Task:
+def tile_task(model: DeFakerOne, tiles: int, batch: int, how: str = "") -> Task:
     """Measure the network alone on images of one tile count."""
-    return f"{how}batch {batch}, {tiles} tiles, network alone", partial(tile_row, model, tiles, batch, rounds)
+    return f"{how}batch {batch}, {tiles} tiles, network alone", partial(tile_row, model, tiles, batch)
 
 
-def tile_row(model: DeFakerOne, tiles: int, batch: int, rounds: int) -> dict[str, Any]:
-    """Measure images of random pixels (blank ones run faster) against the rate of a plain matrix product."""
+def tile_row(model: DeFakerOne, tiles: int, batch: int, first: bool) -> Row:
+    """Measure images of random pixels (blank ones run faster); the first time also what they are compared with."""
     prepared = [_random(blank(model.config, tiles))] * batch
-    row = measure(lambda: model.infer(prepared), batch, rounds)
-    operations = count_operations(model, prepared[0])
-    rate = matrix_rate(model)
-    share = operations * row["images_per_s"] / rate
-    return {**row, "tflop_per_image": operations / 1e12, "matrix_tflops": rate / 1e12, "share_of_matrix_rate": share}
+    row = measure(lambda: model.infer(prepared), batch, first)
+    if not first:
+        return row
+    operations, rate = count_operations(model, prepared[0]), matrix_rate(model)
+    return {**row, "tflop_per_image": operations / 1e12, "matrix_tflops": rate / 1e12}
 
 
 def _random(prepared: Prepared) -> Prepared:
@@ -234,28 +214,24 @@ def make_pictures(count: int) -> list[Image.Image]:
     return [photos[n % 2].resize(SIZES[n % len(SIZES)]) for n in range(count)]
 
 
-def measure(run: Callable[[], object], images: int, rounds: int) -> dict[str, Any]:
-    """Run once to warm up, then take the median wall and processor time of the rounds."""
-    run()
-    walls, cpus = [], []
-    for _ in range(rounds):
-        wall, cpu = time.perf_counter(), time.process_time()
+def measure(run: Callable[[], object], images: int, first: bool) -> Row:
+    """Take the wall and processor time of one run, the first time after one to warm up."""
+    if first:
         run()
-        _wait()
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    median = rounds // 2
-    wall, cpu = sorted(walls)[median], sorted(cpus)[median]
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    _wait()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {"images": images, "images_per_s": images / wall, "cpu_s_per_image": cpu / images}
 
 
-def report(model: DeFakerOne, rows: Sequence[dict[str, Any]]) -> None:
+def report(model: DeFakerOne, rows: Sequence[Row]) -> None:
     """Print the table and keep the numbers. `ratio`: to the straightforward way, in the type that suits it better."""
     measured = [row for row in rows if "error" not in row]
-    speeds = [row["images_per_s"] for row in measured if row["name"].startswith("straightforward")]
-    base = max(speeds, default=None)  # in whichever type it is faster
+    compare(rows, "straightforward")
     for row in measured:
-        row["ratio"] = None if base is None else row["images_per_s"] / base
+        if "matrix_tflops" in row:
+            row["share_of_matrix_rate"] = row["tflop_per_image"] * row["images_per_s"] / row["matrix_tflops"]
     parameters = sum(p.numel() for p in model.network.parameters())
     title = f"{model.versions['model']} ({parameters / 1e6:.1f}M, {model.device}, {_name(model.dtype)})"
     lines = [
@@ -263,7 +239,7 @@ def report(model: DeFakerOne, rows: Sequence[dict[str, Any]]) -> None:
             row["name"],
             f"{row['images_per_s']:.2f}",
             f"{row['cpu_s_per_image']:.3f}",
-            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+            "" if row["ratio"] is None else f"{row['ratio']:.2f} ({min(row['ratios']):.2f}-{max(row['ratios']):.2f})",
             "{share_of_matrix_rate:.2f} of {matrix_tflops:.3g} TFLOP/s".format(**row) if "matrix_tflops" in row else "",
         ]
         for row in measured

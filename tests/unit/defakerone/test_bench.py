@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from screening.cli import main
-from tests.bench.detector import run_all
+from tests.bench.rounds import Task, compare, take_turns
 from tests.bench.straightforward import Straightforward
 from tests.unit.defakerone.conftest import FIXTURE, PHOTOS, expected, photo
 from worker.defakerone import DeFakerOne
@@ -112,21 +112,40 @@ def test_the_detector_benchmark_writes_a_table_and_json(monkeypatch: pytest.Monk
 
 
 def test_a_row_that_fails_or_comes_too_late_costs_the_others_nothing(tmp_path: Path) -> None:
-    def fail() -> dict[str, Any]:
+    def fail(first: bool) -> dict[str, Any]:
         raise torch.OutOfMemoryError("no room")
 
-    def good() -> dict[str, Any]:
-        return {"images_per_s": 2.0}
-
     log = tmp_path / "rows.jsonl"
-    run_all([("large", fail), ("small", good)], until=math.inf, log=log)
-    run_all([("late", good)], until=0.0, log=log)
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows = take_turns([("large", fail), ("small", lambda _: _measured(2.0))], 2, math.inf, log)
+    rows += take_turns([("late", lambda _: _measured(2.0))], 2, 0.0, log)
     assert [(row["name"], row.get("error"), row.get("images_per_s")) for row in rows] == [
         ("large", "OutOfMemoryError: no room", None),
         ("small", None, 2.0),
         ("late", "not begun: no time left", None),
     ]
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["round"], line["name"]) for line in logged[:3]] == [(1, "large"), (1, "small"), (2, "small")]
+
+
+def test_ratios_are_taken_within_a_round_so_that_a_slow_minute_does_not_count() -> None:
+    tasks = [
+        _of_speeds("straightforward, a", 4.0, 1.0, 4.0),
+        _of_speeds("straightforward, b", 3.0, 0.75, 3.0),
+        _of_speeds("ours", 8.0, 2.0, 9.0),
+    ]
+    rows = take_turns(tasks, 3, math.inf, None)
+    compare(rows, "straightforward")
+    assert rows[-1]["ratios"] == [2.0, 2.0, 2.25]
+    assert rows[-1]["ratio"] == 2.0
+
+
+def _of_speeds(name: str, *speeds: float) -> Task:
+    left = iter(speeds)
+    return name, lambda _: _measured(next(left))
+
+
+def _measured(speed: float) -> dict[str, Any]:
+    return {"images_per_s": speed, "cpu_s_per_image": 1 / speed}
 
 
 def test_benchmarks_say_that_they_need_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""How are several ways compared on a machine whose speed changes from minute to minute? They take turns.
+
+Every way is measured once a round, one after the other, so that a slow minute slows all of them. A ratio is taken
+within each round; what is reported is the median of the rounds.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from worker.defakerone.errors import DetectorError
+
+Task = tuple[str, Callable[[bool], dict[str, Any]]]
+"""A row's name, and how it is measured once; given True it warms up before."""
+
+Row = dict[str, Any]
+
+
+def take_turns(tasks: Sequence[Task], rounds: int, until: float, log: Path | None) -> list[Row]:
+    """Measure all, round after round. One that fails (out of memory, a compiler's error) costs the others nothing."""
+    rows: list[Row] = [{"name": name, "rounds": []} for name, _ in tasks]
+    for number in range(rounds):
+        for row, (name, task) in zip(rows, tasks, strict=True):
+            if "error" in row:
+                continue
+            start = time.perf_counter()
+            measured = _measured(task, number == 0, until)
+            _note(row, measured, time.perf_counter() - start)
+            said = row.get("error") or f"{measured['images_per_s']:.2f} images/s"
+            click.echo(f"round {number + 1}, {name}: {said}", err=True)
+            if log is not None:
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"round": number + 1, "name": name, **measured}) + "\n")
+    return [_summed(row) for row in rows]
+
+
+def _measured(task: Callable[[bool], Row], first: bool, until: float) -> Row:
+    if time.perf_counter() >= until:
+        return {"late": True}
+    try:
+        return task(first)
+    except (RuntimeError, DetectorError) as error:  # torch.OutOfMemoryError and the compiler's are RuntimeErrors
+        return {"error": f"{type(error).__name__}: {error}"[:2000]}
+
+
+def _note(row: Row, measured: Row, seconds: float) -> None:
+    row["seconds_in_all"] = row.get("seconds_in_all", 0.0) + seconds
+    if "late" in measured:
+        row.setdefault("late", True)
+        measured["images_per_s"] = 0.0
+    elif "error" in measured:
+        row["error"] = measured["error"]
+    else:
+        row["rounds"].append({key: measured.pop(key) for key in ("images_per_s", "cpu_s_per_image")})
+        row |= measured
+        measured |= row["rounds"][-1]
+
+
+def _summed(row: Row) -> Row:
+    """Take the median of the rounds; a row without any is in error."""
+    if "error" not in row and not row["rounds"]:
+        row["error"] = "not begun: no time left"
+    if "error" not in row:
+        row |= {key: median(one[key] for one in row["rounds"]) for key in ("images_per_s", "cpu_s_per_image")}
+    row.pop("late", None)
+    return row
+
+
+def compare(rows: Sequence[Row], to: str) -> None:
+    """Give every row its `ratio` to the fastest row whose name starts with `to`, and the ratios of the rounds."""
+    measured = [row for row in rows if "error" not in row]
+    base = max((row for row in measured if row["name"].startswith(to)), key=_speed, default=None)
+    for row in measured:
+        pairs = [] if base is None else list(zip(row["rounds"], base["rounds"], strict=False))
+        row["ratios"] = [_speed(ours) / _speed(theirs) for ours, theirs in pairs]
+        row["ratio"] = median(row["ratios"]) if pairs else None
+
+
+def _speed(row: Row) -> float:
+    return float(row["images_per_s"])
