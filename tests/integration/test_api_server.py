@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -205,11 +206,16 @@ def _wait_for_upload(server: ApiServer) -> None:
     """Until the server has opened the spool of an upload: an unnamed file among its descriptors."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        links = [os.readlink(link) for link in Path(f"/proc/{server.pid}/fd").iterdir() if link.is_symlink()]
-        if any("(deleted)" in link for link in links):
+        if any("(deleted)" in link for link in _descriptors(server.pid)):
             return
         time.sleep(0.02)
     raise AssertionError("no upload was seen")
+
+
+def _descriptors(pid: int) -> Iterator[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed between the listing and the look
+            yield os.readlink(link)
 
 
 def test_with_redis_away_intake_goes_on_and_answers_as_fast(
