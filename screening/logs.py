@@ -7,6 +7,10 @@ import structlog
 
 from screening.settings import Settings
 
+# These warn of what a client sent. The client is told, as a problem; whoever sends a broken form should not be able to
+# write our log. Their errors are about this machine, and are heard.
+WARN_OF_CLIENTS = ("python_multipart",)
+
 
 def configure(settings: Settings) -> None:
     """Set up logging for this process, including what libraries log."""
@@ -32,6 +36,8 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for ours in ("screening", "api", "worker"):
         logging.getLogger(ours).setLevel(level)
+    for theirs in WARN_OF_CLIENTS:
+        logging.getLogger(theirs).setLevel(logging.ERROR)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

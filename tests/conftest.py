@@ -2,8 +2,10 @@
 
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -26,6 +28,7 @@ from tests.server import ApiServer
 
 SEED = int(os.environ.get("ASSAY_TEST_SEED", random.SystemRandom().randrange(2**32)))
 FIXTURES = Path(__file__).parent / "fixtures"
+STANDING = "standing"  # the server that many tests share, its folder and its database
 
 # A busy machine must not fail a property; a failure prints the blob that repeats it.
 property_settings.register_profile("assay", deadline=None, print_blob=True)
@@ -89,17 +92,32 @@ def template(postgres: EmbeddedPostgres) -> str:
     return "template_assay"
 
 
-@pytest.fixture
-def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
-    """An empty, migrated database of the test's own."""
-    name = f"test_{uuid7().hex}"
-    admin = sync_engine(postgres.url("postgres")).execution_options(isolation_level="AUTOCOMMIT")
+@pytest.fixture(scope="session")
+def admin(postgres: EmbeddedPostgres) -> Iterator[Engine]:
+    """What creates and drops databases."""
+    made = sync_engine(postgres.url("postgres"))
+    yield made.execution_options(isolation_level="AUTOCOMMIT")
+    made.dispose()
+
+
+@contextmanager
+def empty_database(admin: Engine, template: str, name: str) -> Iterator[None]:
+    """A database like the template, for as long as the block runs."""
     with admin.connect() as connection:
         connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
-    yield postgres.url(name)
+    yield
     with admin.connect() as connection:
         connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    admin.dispose()
+
+
+@pytest.fixture
+def database_url(
+    request: pytest.FixtureRequest, postgres: EmbeddedPostgres, admin: Engine, template: str
+) -> Iterator[str]:
+    """An empty, migrated database of the test's own, of the name that the standing server knows where it takes part."""
+    name = STANDING if "standing" in request.fixturenames else f"test_{uuid7().hex}"
+    with empty_database(admin, template, name):
+        yield postgres.url(name)
 
 
 @pytest.fixture
@@ -123,16 +141,25 @@ def platform(sessions: sessionmaker[Session]) -> Platform:
         return platforms.create(session, "acme")
 
 
-@pytest.fixture
-def settings(database_url: str, redis_server: EmbeddedRedis, tmp_path: Path) -> Settings:
-    """The settings of a process on the test's own database and blob folder, and the run's Redis."""
+def settings_of(database_url: str, redis_server: EmbeddedRedis, blobs: Path) -> Settings:
+    """Those of every process that runs for one test."""
     return Settings(
         database_url=database_url,
         redis_url=redis_server.url,
-        blob_url=f"file://{tmp_path}/blobs",
+        blob_url=blobs.as_uri(),
         public_url="http://testserver",
         secret_keys=SecretStr("first-key-of-the-tests,second-key-of-the-tests"),
     )
+
+
+@pytest.fixture
+def settings(
+    request: pytest.FixtureRequest, database_url: str, redis_server: EmbeddedRedis, tmp_path: Path, run_folder: Path
+) -> Settings:
+    """The settings of a process on the test's own database and an empty blob folder, and the run's Redis."""
+    blobs = (run_folder / STANDING if "standing" in request.fixturenames else tmp_path) / "blobs"
+    shutil.rmtree(blobs, ignore_errors=True)
+    return settings_of(database_url, redis_server, blobs)
 
 
 @pytest.fixture
@@ -159,9 +186,21 @@ async def client(app: FastAPI, api_key: str) -> AsyncIterator[httpx.AsyncClient]
         yield made
 
 
-@pytest.fixture
-def server(settings: Settings, tmp_path: Path) -> Iterator[ApiServer]:
-    """The API in a process of its own, with small limits on time."""
-    made = ApiServer(settings, tmp_path, ASSAY_BODY_SECONDS="3").start()
+@pytest.fixture(scope="session")
+def standing(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, run_folder: Path) -> Iterator[ApiServer]:
+    """The API in a process of its own, with small limits on time: one for all tests that neither end nor set it."""
+    folder = run_folder / STANDING
+    folder.mkdir()
+    settings = settings_of(postgres.url(STANDING), redis_server, folder / "blobs")
+    made = ApiServer(settings, folder, ASSAY_BODY_SECONDS="3").start()
     yield made
     made.stop()
+
+
+@pytest.fixture
+def server(standing: ApiServer, settings: Settings) -> Iterator[ApiServer]:
+    """The standing API, whose connections to the last test's database it finds broken; it must survive the test."""
+    if not standing.alive:
+        standing.start()
+    yield standing
+    assert standing.alive

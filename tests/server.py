@@ -34,6 +34,11 @@ class ApiServer:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> "ApiServer":
         """Start, and wait until it answers."""
         command = [sys.executable, "-m", "screening", "api", "--port", str(self.port), "--workers", str(self._workers)]

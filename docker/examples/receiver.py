@@ -45,7 +45,9 @@ class Receiver(BaseHTTPRequestHandler):
 def handle(event: dict[str, object]) -> None:
     """Yours: look up the post by `client_ref`, act on the verdict."""
     data = cast("dict[str, object]", event["data"])
-    print(json.dumps({"type": event["type"], "id": data.get("id"), "client_ref": data.get("client_ref")}), flush=True)
+    line = json.dumps({"type": event["type"], "id": data.get("id"), "client_ref": data.get("client_ref")})
+    sys.stdout.write(f"{line}\n")  # in one piece: unbuffered, print would let another thread's line in before the end
+    sys.stdout.flush()
 
 
 def worker() -> None:

@@ -5,25 +5,28 @@ import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Request, sync_playwright
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from screening.actors import Role
+from screening.embedded import EmbeddedPostgres
 from screening.embedded.process import free_port, wait_until
 from screening.stack.supervisor import Supervisor
 from screening.tables import Platform
 from tests import pictures
 from tests.browsing import PASSWORD, reviewer
+from tests.conftest import empty_database
 from tests.reviewing import policy, screened, with_files
 
 Sessions = sessionmaker[Session]
 LAUNCH = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+DATABASE = "browser"
 EMAIL = "ada@example.com"
 SECOND_EMAIL = "bea@example.com"
 
@@ -53,27 +56,50 @@ class Dashboard:
         return made
 
 
-@pytest.fixture
-def dashboard(database_url: str, sessions: Sessions, platform: Platform, tmp_path: Path) -> Iterator[Dashboard]:
-    """`assay api` as a process, without Redis: reviewing needs none."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where the API is, and where its files lie."""
+
+    url: str
+    blob_url: str
+
+
+@pytest.fixture(scope="package")
+def served(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`assay api` as a process, without Redis: reviewing needs none. Only its database is another at each test."""
+    folder = tmp_path_factory.mktemp("browser")
     port = free_port()
-    blob_url = (tmp_path / "blobs").as_uri()
+    made = Served(f"http://127.0.0.1:{port}", (folder / "blobs").as_uri())
     environment = {
-        "ASSAY_DATABASE_URL": database_url,
+        "ASSAY_DATABASE_URL": postgres.url(DATABASE),
         "ASSAY_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
-        "ASSAY_BLOB_URL": blob_url,
-        "ASSAY_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "ASSAY_BLOB_URL": made.blob_url,
+        "ASSAY_PUBLIC_URL": made.url,
         "ASSAY_SECRET_KEYS": "browser-tests",
     }
+    supervisor = Supervisor(environment, folder)
+    child = supervisor.start("api", "api", "--host", "127.0.0.1", "--port", str(port))
+    wait_until(lambda: answers(made.url), child.process, supervisor.log("api"), seconds=90)
+    yield made
+    supervisor.stop()
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, admin: Engine, template: str) -> Iterator[str]:
+    """A new one of the name that the API was started with; it finds its connections broken and makes others."""
+    with empty_database(admin, template, DATABASE):
+        yield postgres.url(DATABASE)
+
+
+@pytest.fixture
+def dashboard(served: Served, sessions: Sessions, platform: Platform, browser: Browser) -> Iterator[Dashboard]:
+    """The API with a database in which there are a platform and two reviewers; afterwards every page is closed."""
     policy(sessions, platform)
     reviewer(sessions, platform, role=Role.ADMIN, email=EMAIL)
     reviewer(sessions, platform, email=SECOND_EMAIL)
-    supervisor = Supervisor(environment, tmp_path)
-    child = supervisor.start("api", "api", "--host", "127.0.0.1", "--port", str(port))
-    url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: answers(url), child.process, supervisor.log("api"), seconds=90)
-    yield Dashboard(url, sessions, platform, blob_url)
-    supervisor.stop()
+    yield Dashboard(served.url, sessions, platform, served.blob_url)
+    for context in browser.contexts:
+        context.close()
 
 
 def answers(url: str) -> bool:

@@ -11,7 +11,7 @@ from screening import decisions
 from screening.ids import Prefix, decode, encode
 from screening.tables import Correction, Decision, Exposure, Review, ReviewState
 from tests.browser.conftest import SECOND_EMAIL, Dashboard, sign_in, watched
-from tests.reviewing import policy
+from tests.reviewing import policy, settle
 
 
 def desk(page: Page, dashboard: Dashboard, email: str | None = None) -> None:
@@ -105,7 +105,8 @@ def test_a_tab_closed_within_the_undo_window_commits_its_decision(
             return session.get_one(Review, review_id).state == ReviewState.DECIDED
 
     assert not settled()
-    eventually(settled)
+    settle(dashboard.sessions)
+    assert settled()
 
 
 def test_a_mask_is_corrected_with_the_brush_and_kept_as_a_version(
@@ -195,13 +196,9 @@ def test_the_second_reviewer_sees_nothing_of_the_first_decision(
     first.keyboard.press("f")
     first.keyboard.press("1")
     first.wait_for_selector("#nothing:not([hidden])")
-
-    def reopened() -> bool:
-        with dashboard.sessions.begin() as session:
-            decisions.tend(session)
-            return session.get_one(Review, review_id).state == ReviewState.PENDING
-
-    eventually(reopened)
+    settle(dashboard.sessions)
+    with dashboard.sessions() as session:
+        assert session.get_one(Review, review_id).state == ReviewState.PENDING
     second = browser.new_context().new_page()
     read: list[str] = []
     second.on("response", lambda answer: read.append(answer.text()) if "json" in _kind(answer.headers) else None)

@@ -7,7 +7,9 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+import redis
 
+from screening.broker import Queue
 from tests.running_line import Process, RunningLine, picture, running_line, wait_for
 
 # A fault. What a test costs is mostly the start of processes; even the smaller number comes to 400 in all.
@@ -52,6 +54,13 @@ class FaultyLine:
             return states["succeeded"] >= enough and (states["running"] > 0 or states["succeeded"] == len(ids))
 
         wait_for(f"{enough} have ended and some run", underway)
+
+    def wait_unrung(self) -> None:
+        """Until no bell of what was accepted before is left: each sets off a drain of whatever is due by then."""
+        with redis.Redis.from_url(self.line.redis.url) as client:  # Celery acknowledges a bell when its drain is over
+            wait_for(
+                "every bell is answered", lambda: client.llen(Queue.SCREENINGS) == 0 and client.hlen("unacked") == 0
+            )
 
     def recovers(self, ids: Sequence[UUID], failed: Sequence[UUID] = ()) -> None:
         """What every fault must leave behind: each upload ended, and ended once."""

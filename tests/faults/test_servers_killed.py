@@ -71,12 +71,14 @@ def test_the_blob_folder_cannot_be_used_for_a_while(faulty: FaultyLine, rng: ran
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 def test_a_sweeper_is_lost_and_another_takes_over(faulty: FaultyLine, rng: random.Random, how: signal.Signals) -> None:
     faulty.worker()
-    lost, standby = faulty.sweeper, faulty.line.start("sweeper")
+    lost = faulty.sweeper
+    wait_for("the first leads", lambda: lost.said("sweeper.leads"))
+    faulty.sweeper = standby = faulty.line.start("sweeper")
+    faulty.wait_unrung()
     lost.send(how)
-    faulty.sweeper = standby
     ids = faulty.accept(rng, ring=False)
+    wait_for("the other takes over", lambda: standby.said("sweeper.leads"))
     faulty.recovers(ids)
-    assert standby.said("sweeper.leads")
     lost.send(signal.SIGKILL)
     lost.wait()
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -178,19 +179,27 @@ def _peak_bytes(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def test_sigterm_lets_a_request_in_flight_end(server: ApiServer, api_key: str) -> None:
+@pytest.fixture
+def ending(settings: Settings, tmp_path: Path) -> Iterator[ApiServer]:
+    """A server of the test's own, which the test stops."""
+    made = ApiServer(settings, tmp_path).start()
+    yield made
+    made.kill()
+
+
+def test_sigterm_lets_a_request_in_flight_end(ending: ApiServer, api_key: str) -> None:
     content = form(pictures.jpeg())
-    with server.connect() as connection:
+    with ending.connect() as connection:
         connection.sendall(head(api_key, f"Content-Length: {len(content)}") + content[:300])
         time.sleep(0)  # the head is in the kernel's hands; the server reads it before or after the signal
-        _wait_for_upload(server)
-        os.kill(server.pid, signal.SIGTERM)
-        _wait_for_closing(server)
+        _wait_for_upload(ending)
+        os.kill(ending.pid, signal.SIGTERM)
+        _wait_for_closing(ending)
         connection.sendall(content[300:])
         status, headers, _ = answer_of(connection)
     assert status == 202
     assert headers["connection"] == "close"
-    assert server.stop() == 0
+    assert ending.stop() == 0
 
 
 def _wait_for_closing(server: ApiServer) -> None:
@@ -205,11 +214,16 @@ def _wait_for_upload(server: ApiServer) -> None:
     """Until the server has opened the spool of an upload: an unnamed file among its descriptors."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        links = [os.readlink(link) for link in Path(f"/proc/{server.pid}/fd").iterdir() if link.is_symlink()]
-        if any("(deleted)" in link for link in links):
+        if any("(deleted)" in link for link in _descriptors(server.pid)):
             return
         time.sleep(0.02)
     raise AssertionError("no upload was seen")
+
+
+def _descriptors(pid: int) -> Iterator[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed between the listing and the look
+            yield os.readlink(link)
 
 
 def test_with_redis_away_intake_goes_on_and_answers_as_fast(
@@ -264,14 +278,14 @@ def test_several_processes_share_one_rate_and_one_set_of_figures(
     assert "assay_oldest_due_seconds 0.0" in figures
 
 
-def test_the_log_is_json_and_holds_no_secret_and_no_words(server: ApiServer, http: httpx.Client, api_key: str) -> None:
-    answer = http.post(
-        URL, files={"image": ("anna.jpg", pictures.jpeg())}, data={"client_ref": "anna", "metadata": '{"who": "anna"}'}
-    )
-    http.get(f"{URL}?client_ref=anna")
-    http.get("/anna/%61nna")
-    assert server.stop() == 0
-    text = server.log.read_text()
+def test_the_log_is_json_and_holds_no_secret_and_no_words(ending: ApiServer, api_key: str) -> None:
+    words = {"client_ref": "anna", "metadata": '{"who": "anna"}'}
+    with httpx.Client(base_url=ending.url, headers={"Authorization": f"Bearer {api_key}"}, timeout=30) as http:
+        answer = http.post(URL, files={"image": ("anna.jpg", pictures.jpeg())}, data=words)
+        http.get(f"{URL}?client_ref=anna")
+        http.get("/anna/%61nna")
+    assert ending.stop() == 0
+    text = ending.log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     [line] = [line for line in lines if line.get("request_id") == answer.headers["x-request-id"]]
     assert (line["route"], line["status"], line["method"]) == (URL, 202, "POST")

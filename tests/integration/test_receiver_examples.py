@@ -29,7 +29,9 @@ EXAMPLES = Path(__file__).parents[2] / "docker" / "examples"
 @contextmanager
 def running(command: list[str], secret: str, log: Path) -> Iterator[tuple[str, Process]]:
     port = free_port()
-    receiver = Process("receiver", [*command, str(port)], {**os.environ, "WEBHOOK_SECRET": secret}, log)
+    # Unbuffered, as images often have it: between two writes of one line another thread's line may come.
+    variables = {**os.environ, "WEBHOOK_SECRET": secret, "PYTHONUNBUFFERED": "1"}
+    receiver = Process("receiver", [*command, str(port)], variables, log)
     try:
         wait_for("the receiver listens", lambda: listening(port) or not receiver.alive)
         assert receiver.alive, log.read_text()

@@ -181,8 +181,8 @@ def test_ctrl_c_leaves_no_process_and_the_next_start_finds_its_data(stack: Stack
     before, known = screenings(folder), credentials(folder)
     stack.interrupt()
     assert "Stopped." in stack.said
-    again = Stack(folder, "--data-dir", ".assay")
     stack.out.write_text("")
+    again = Stack(folder, "--data-dir", ".assay")
     try:
         again.ready()
         assert {ref: row["id"] for ref, row in screenings(folder).items()} == {

@@ -39,14 +39,14 @@ def require_checkpoint(folder: Path) -> None:
 
 def start(kind: str) -> None:
     """Run until told to stop."""
+    if kind == "screen":
+        require_checkpoint(default_weights())  # first: what cannot work says so before it loads anything
     # Imported here: prometheus-client must find its folder, and Celery reads the environment.
     from screening import logs
     from screening.settings import settings
     from worker import app, devices, metrics
 
     logs.configure(settings())
-    if kind == "screen":
-        require_checkpoint(default_weights())
     children = devices.children(settings().device) if kind == "screen" else IO_CHILDREN
     if settings().metrics_port:
         metrics.serve(settings())
