@@ -53,9 +53,11 @@ def _emit(session: Session, events: Sequence[Event]) -> None:
 
 def screenings_ended(session: Session, screening_ids: Iterable[UUID]) -> None:
     """Write the one event of each terminal state; the database refuses a second."""
+    if not (ids := list(screening_ids)):
+        return  # as in nearly every sweep, which need not join five tables for nothing
     statement = (
         select(Screening)
-        .where(Screening.id.in_(screening_ids))
+        .where(Screening.id.in_(ids))
         .options(*map(joinedload, (Screening.submission, Screening.image, Screening.finding, Screening.review)))
         .execution_options(populate_existing=True)
     )

@@ -90,18 +90,20 @@ class Sweeper:
 
     def sweep(self) -> Swept:
         """Look once at everything."""
-        with self._engine.begin() as connection:  # first: the rest waits for locks
-            stranded = database.end_stranded(connection, timedelta(seconds=self._settings.lease_seconds))
-        if stranded:
-            logger.warning("sweeper.ended_sessions", sessions=stranded)
-        with Session(self._engine) as session, session.begin():
-            rescued = jobs.rescue(session, limit=AT_ONCE, max_strikes=self._settings.max_strikes)
-        with Session(self._engine) as session, session.begin():
-            decisions.tend(session, limit=AT_ONCE)  # undo windows that have passed, review leases that have lapsed
-        with Session(self._engine) as session, session.begin():
-            older = timedelta(seconds=self._settings.announce_again_seconds)
-            waiting = jobs.unannounced(session, limit=AT_ONCE, older_than=older)
-            sendable = deliveries.any_due(session, deliveries.Limits.of(self._settings))
+        # One connection for all: taking one from the pool, which asks whether it lives, costs as much as a statement.
+        with self._engine.connect() as connection:
+            with connection.begin():  # first: the rest waits for locks
+                stranded = database.end_stranded(connection, timedelta(seconds=self._settings.lease_seconds))
+            if stranded:
+                logger.warning("sweeper.ended_sessions", sessions=stranded)
+            with Session(connection) as session, session.begin():
+                rescued = jobs.rescue(session, limit=AT_ONCE, max_strikes=self._settings.max_strikes)
+            with Session(connection) as session, session.begin():
+                decisions.tend(session, limit=AT_ONCE)  # undo windows that have passed, review leases that have lapsed
+            with Session(connection) as session, session.begin():
+                older = timedelta(seconds=self._settings.announce_again_seconds)
+                waiting = jobs.unannounced(session, limit=AT_ONCE, older_than=older)
+                sendable = deliveries.any_due(session, deliveries.Limits.of(self._settings))
         rung = self._ring(len(waiting), sendable=sendable)
         if rescued or waiting:
             logger.info("sweeper.swept", rescued=rescued, waiting=len(waiting), rung=rung)

@@ -1,7 +1,8 @@
 """How fast is the detector with nothing around it? One process: decode, detect in batches, encode mask and heat map.
 
-No queue, no database, no blob store, no second process; all cores for the detector. Prints seconds and CPU seconds.
-With `BARE_THREADS` the detector has so many cores; it starts when a line comes in, so that several can start together.
+No queue, no database, no blob store, no second process; all cores for the detector. For each line that comes in it runs
+all files once and prints seconds and CPU seconds: several can start together, and one can take turns with others. With
+`BARE_THREADS` the detector has so many cores.
 
     python -m tests.bench.bare WEIGHTS BATCH FILE...
 """
@@ -39,10 +40,10 @@ def main() -> None:
         torch.set_num_threads(int(os.environ["BARE_THREADS"]))
     run(model, files[: int(size)], int(size))
     print("ready", flush=True)
-    sys.stdin.readline()
-    start, used = time.perf_counter(), time.process_time()
-    run(model, files, int(size))
-    print(time.perf_counter() - start, time.process_time() - used)
+    for _ in sys.stdin:
+        start, used = time.perf_counter(), time.process_time()
+        run(model, files, int(size))
+        print(time.perf_counter() - start, time.process_time() - used, flush=True)
 
 
 if __name__ == "__main__":
