@@ -234,18 +234,11 @@ def report(model: DeFakerOne, rows: Sequence[Row]) -> None:
             row["share_of_matrix_rate"] = row["tflop_per_image"] * row["images_per_s"] / row["matrix_tflops"]
     parameters = sum(p.numel() for p in model.network.parameters())
     title = f"{model.versions['model']} ({parameters / 1e6:.1f}M, {model.device}, {_name(model.dtype)})"
-    lines = [
-        [
-            row["name"],
-            f"{row['images_per_s']:.2f}",
-            f"{row['cpu_s_per_image']:.3f}",
-            "" if row["ratio"] is None else f"{row['ratio']:.2f} ({min(row['ratios']):.2f}-{max(row['ratios']):.2f})",
-            "{share_of_matrix_rate:.2f} of {matrix_tflops:.3g} TFLOP/s".format(**row) if "matrix_tflops" in row else "",
-        ]
-        for row in measured
-    ]
+    lines = [_line(row) for row in measured]
     lines += [[f"{row['name']}: {row['error'][:60]}", "failed", "", "", ""] for row in rows if "error" in row]
-    show(title, ["", "images/s", "CPU s/image", "ratio", "share of matrix rate"], lines)
+    columns = ["", "images/s", "CPU s/image", "ratio", "of rounds", "share of matrix rate"]
+    shown = columns if any("matrix_tflops" in row for row in measured) else columns[:-1]
+    show(title, shown, [line[: len(shown)] for line in lines])
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     save(
         "detector",
@@ -258,6 +251,18 @@ def report(model: DeFakerOne, rows: Sequence[Row]) -> None:
             "peak_gpu_mb": None if memory is None else memory / 2**20,
         },
     )
+
+
+def _line(row: Row) -> list[str]:
+    ratios = row["ratios"]
+    return [
+        row["name"],
+        f"{row['images_per_s']:.2f}",
+        f"{row['cpu_s_per_image']:.3f}",
+        f"{row['ratio']:.2f}" if ratios else "",
+        f"{min(ratios):.2f}-{max(ratios):.2f}" if ratios else "",
+        "{share_of_matrix_rate:.2f} of {matrix_tflops:.3g} TFLOP/s".format(**row) if "matrix_tflops" in row else "",
+    ]
 
 
 def _wait() -> None:
