@@ -19,6 +19,7 @@ Task = tuple[str, Callable[[bool], dict[str, Any]]]
 """A row's name, and how it is measured once; given True it warms up before."""
 
 Row = dict[str, Any]
+EACH_ROUND = ("images_per_s", "cpu_s_per_image")
 
 
 def take_turns(tasks: Sequence[Task], rounds: int, until: float, log: Path | None) -> list[Row]:
@@ -26,10 +27,10 @@ def take_turns(tasks: Sequence[Task], rounds: int, until: float, log: Path | Non
     rows: list[Row] = [{"name": name, "rounds": []} for name, _ in tasks]
     for number in range(rounds):
         for row, (name, task) in zip(rows, tasks, strict=True):
-            if "error" in row:
+            if "error" in row or time.perf_counter() >= until:
                 continue
             start = time.perf_counter()
-            measured = _measured(task, number == 0, until)
+            measured = _measured(task, number == 0)
             _note(row, measured, time.perf_counter() - start)
             said = row.get("error") or f"{measured['images_per_s']:.2f} images/s"
             click.echo(f"round {number + 1}, {name}: {said}", err=True)
@@ -39,9 +40,7 @@ def take_turns(tasks: Sequence[Task], rounds: int, until: float, log: Path | Non
     return [_summed(row) for row in rows]
 
 
-def _measured(task: Callable[[bool], Row], first: bool, until: float) -> Row:
-    if time.perf_counter() >= until:
-        return {"late": True}
+def _measured(task: Callable[[bool], Row], first: bool) -> Row:
     try:
         return task(first)
     except (RuntimeError, DetectorError) as error:  # torch.OutOfMemoryError and the compiler's are RuntimeErrors
@@ -50,15 +49,9 @@ def _measured(task: Callable[[bool], Row], first: bool, until: float) -> Row:
 
 def _note(row: Row, measured: Row, seconds: float) -> None:
     row["seconds_in_all"] = row.get("seconds_in_all", 0.0) + seconds
-    if "late" in measured:
-        row.setdefault("late", True)
-        measured["images_per_s"] = 0.0
-    elif "error" in measured:
-        row["error"] = measured["error"]
-    else:
-        row["rounds"].append({key: measured.pop(key) for key in ("images_per_s", "cpu_s_per_image")})
-        row |= measured
-        measured |= row["rounds"][-1]
+    row |= {key: value for key, value in measured.items() if key not in EACH_ROUND}
+    if "error" not in measured:
+        row["rounds"].append({key: measured[key] for key in EACH_ROUND})
 
 
 def _summed(row: Row) -> Row:
@@ -66,8 +59,7 @@ def _summed(row: Row) -> Row:
     if "error" not in row and not row["rounds"]:
         row["error"] = "not begun: no time left"
     if "error" not in row:
-        row |= {key: median(one[key] for one in row["rounds"]) for key in ("images_per_s", "cpu_s_per_image")}
-    row.pop("late", None)
+        row |= {key: median(one[key] for one in row["rounds"]) for key in EACH_ROUND}
     return row
 
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from PIL import Image
 
 from worker.defakerone.manifest import Entry, read_manifest, write_manifest
-from worker.defakerone.training.forgery.photos import PhotoLibrary, split_of
+from worker.defakerone.training.forgery.photos import index_photo, split_of
 
 BRANCHES = {
     "mask": ("traces-mask", "masks-whole"),
@@ -59,7 +60,8 @@ def pack(photos: Path, packed: Path, mib: float, megapixels: float) -> None:
     kept = list(_that_fit(written, mib * 2**20))
     for entry in written:
         if entry not in kept:
-            entry.image_path.unlink()
+            for name in filter(None, (entry.image, entry.extra.get("ocr"))):
+                (packed / name).unlink()
     write_manifest(packed / "manifest.jsonl", kept)
     click.echo(f"{len(kept)} photos, {sum(entry.image_path.stat().st_size for entry in kept) / 2**20:.1f} MiB")
 
@@ -110,15 +112,11 @@ def _write(entry: Entry, packed: Path, megapixels: float) -> Entry:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
     with Image.open(path) as image:
         return image.size
 
 
 def _store_webp(source: Path, target: Path) -> None:
-    from PIL import Image
-
     with Image.open(source) as image:
         image.convert("RGB").save(target, "WEBP", lossless=True, quality=100, method=4)
 
@@ -173,20 +171,16 @@ def _watch(running: dict[str, subprocess.Popen[bytes]], scratch: Path, out: Path
     """Copy what there is until all have ended."""
     while any(process.poll() is None for process in running.values()):
         time.sleep(COPY_SECONDS)
-        for name in running:
-            _copy_branch(scratch / name, name, out)
+        _copy_so_far(scratch, out)
     if failed := [name for name, process in running.items() if process.returncode]:
         raise click.ClickException(f"branch {' and '.join(failed)} failed; see the logs in {scratch}")
 
 
 def decode(photos: Path, cache: Path) -> None:
     """Decode every photo once, on all cores: the branches then find the pixels lying there."""
-    from worker.defakerone.training.forgery.photos import index_photo
-
     entries = [entry for entry in read_manifest(photos) if not entry.is_fake]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda entry: index_photo(entry, cache), entries))
-    PhotoLibrary(photos, "train", cache)
 
 
 def _start_branch(
@@ -200,11 +194,14 @@ def _start_branch(
         return subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own arguments
 
 
-def _copy_branch(folder: Path, name: str, out: Path) -> None:
-    """Copy a branch's log, and its weights as long as they are nowhere else."""
-    for source, target in (("checkpoint/model.safetensors", f"{name}.safetensors"), ("log.jsonl", f"{name}.jsonl")):
-        if (folder / source).exists():
-            shutil.copyfile(folder / source, out / target)
+def _copy_so_far(scratch: Path, out: Path) -> None:
+    """Copy the weights that are joined in the end, and one log of everything: its lines name their stages."""
+    for name in ("mask", "language"):
+        weights = scratch / name / "checkpoint" / "model.safetensors"
+        if weights.exists():
+            shutil.copyfile(weights, out / f"{name}.safetensors")
+    logs = [scratch / name / "log.jsonl" for name in BRANCHES]
+    (out / "log.jsonl").write_text("".join(log.read_text("utf-8") for log in logs if log.exists()), "utf-8")
 
 
 @main.command()
