@@ -231,10 +231,10 @@ def join(mask: Path, language: Path, out: Path) -> None:
     from worker.defakerone.detector import DeFakerOne
     from worker.defakerone.training.trainer import PIECE_BYTES
 
-    model, other = DeFakerOne.from_pretrained(mask), DeFakerOne.from_pretrained(language)
-    for part in ("vision_tower", "connector", "language_model", "lm_head"):
+    model, other = DeFakerOne.from_pretrained(language), DeFakerOne.from_pretrained(mask)
+    for part in ("seg_projection", "grounding"):
         getattr(model.network, part).load_state_dict(getattr(other.network, part).state_dict())
-    model.save_pretrained(out, max_shard_bytes=PIECE_BYTES)
+    model.with_metadata(training=other.metadata.training).save_pretrained(out, max_shard_bytes=PIECE_BYTES)
 
 
 @main.command("join")

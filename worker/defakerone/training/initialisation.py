@@ -1,8 +1,9 @@
 """Where does a small forensic model start, when there is no pretraining to inherit?
 
 Most filters that meet the pixels start as high-pass filters: a photograph's traces lie in its residual, and a random
-filter mostly sees brightness. Filters are drawn from a cosine basis and scaled on real pictures so that every channel
-starts equally loud.
+filter mostly sees brightness. Filters are taken from a cosine basis and scaled on real pictures so that every channel
+starts equally loud. The vision tower's patches are larger than a trace needs: there each filter starts within one cell
+of the patch, and the first layer starts with how far its channels lie from zero: a residual's sign says nothing.
 """
 
 import math
@@ -15,17 +16,21 @@ from worker.defakerone.model import Network
 
 CONSTANT_CHANNELS, CONSTANT = 2, 0.3
 """Channels that start constant: layer norm divides by a token's loudness, which only beside a constant stays known."""
+CELL = 4
+"""Side of a local filter: beside an edge, some cells of a patch are flat, and there noise and compression show."""
+LOCAL = 0.9
+"""Share of the vision tower's filters that are local."""
+SPREAD = 0.3
+"""What is left of the first layer's random weights between the rows that are set."""
+LOUD = 2.0
+"""Weight of a channel in its two rows: GELU is straight near zero and bends for what is loud."""
 CYCLES = (1.0, 2.0)
 """Waves across the picture that tell the mask branch where a token lies: a copy differs from itself by place alone."""
 
 
 def cosine_filters(side: int, count: int, generator: torch.Generator, highest_first: bool) -> Tensor:
     """Draw (count, 3, side, side) filters: mixtures of a few cosine planes, each along one colour axis."""
-    index = torch.arange(side)
-    basis = torch.cos(math.pi * (2 * index[None] + 1) * index[:, None] / (2 * side))
-    planes = torch.einsum("ia,jb->ijab", basis, basis)
-    planes = planes / planes.flatten(2).norm(dim=2)[..., None, None]
-    level = (index[:, None] + index[None]).float()
+    planes, level = _planes(side)
     allowed = torch.nonzero(level >= side * 0.4 if highest_first else (level > 0) & (level < side * 0.5))
     filters = torch.zeros(count, 3, side, side)
     for number in range(count):
@@ -38,6 +43,34 @@ def cosine_filters(side: int, count: int, generator: torch.Generator, highest_fi
     return filters
 
 
+def _planes(side: int) -> tuple[Tensor, Tensor]:
+    """Give the cosine planes (side, side, side, side) of length 1 by their two frequencies, and the sums of those."""
+    index = torch.arange(side)
+    basis = torch.cos(math.pi * (2 * index[None] + 1) * index[:, None] / (2 * side))
+    planes = torch.einsum("ia,jb->ijab", basis, basis)
+    level = (index[:, None] + index[None]).float()
+    return planes / planes.flatten(2).norm(dim=2)[..., None, None], level
+
+
+def local_filters(side: int, limit: int) -> Tensor:
+    """Give at most `limit` filters (n, 3, side, side) that see one cell each, the cells of one kernel in a row.
+
+    Kernels: cosine planes of grey, highest frequencies first, and the highest of red against blue at the end.
+    """
+    cells = side // CELL
+    planes, level = _planes(CELL)
+    ranked = planes.flatten(0, 1)[level.flatten().argsort(descending=True, stable=True)[:-1]]  # without the constant
+    count = min(limit // cells**2, len(ranked) + 1)
+    grey = ranked[: count - 1, None] * 0.577
+    colour = ranked[:1, None] * torch.tensor([0.7, 0.0, -0.7])[:, None, None]
+    kernels = torch.cat([grey.expand(-1, 3, -1, -1), colour])
+    filters = torch.zeros(count, cells, cells, 3, cells, CELL, cells, CELL)
+    for row in range(cells):
+        for column in range(cells):
+            filters[:, row, column, :, row, :, column] = kernels
+    return filters.reshape(-1, 3, side, side)
+
+
 @torch.no_grad()
 def start_high_pass(
     convolution: nn.Conv2d, pictures: Tensor, share: float = 0.7, seed: int = 0, silent: int = 0
@@ -47,19 +80,43 @@ def start_high_pass(
     `pictures` is a normalised batch (n, 3, h, w); the last `silent` filters start at zero.
     """
     generator = torch.Generator().manual_seed(seed)
-    constant = CONSTANT_CHANNELS
-    side, total = convolution.kernel_size[0], convolution.out_channels - constant - silent
+    side, total = convolution.kernel_size[0], convolution.out_channels - CONSTANT_CHANNELS - silent
     high = round(total * share)
-    filters = [
-        cosine_filters(side, high, generator, highest_first=True),
-        cosine_filters(side, total - high, generator, highest_first=False),
-    ]
+    broad = cosine_filters(side, total - high, generator, highest_first=False)
+    _set_filters(convolution, pictures, torch.cat([cosine_filters(side, high, generator, highest_first=True), broad]))
+
+
+@torch.no_grad()
+def start_local(convolution: nn.Conv2d, pictures: Tensor, seed: int = 0) -> int:
+    """Start the filters of patches (stride = side) as local ones, the rest as broad ones; says how many are local."""
+    side, total = convolution.kernel_size[0], convolution.out_channels - CONSTANT_CHANNELS
+    local = local_filters(side, round(total * LOCAL))
+    generator = torch.Generator().manual_seed(seed)
+    broad = cosine_filters(side, total - len(local), generator, highest_first=False)
+    _set_filters(convolution, pictures, torch.cat([local, broad]))
+    return len(local)
+
+
+@torch.no_grad()
+def start_distances(layer: nn.Linear, first: int, count: int) -> None:
+    """Start a layer before a GELU with two rows for each of `count` channels, one for either sign."""
+    count = min(count, layer.out_features // 2)
+    layer.weight.mul_(SPREAD)
+    layer.weight[: 2 * count].zero_()
+    channel = torch.arange(count)
+    layer.weight[2 * channel, first + channel] = LOUD
+    layer.weight[2 * channel + 1, first + channel] = -LOUD
+
+
+def _set_filters(convolution: nn.Conv2d, pictures: Tensor, filters: Tensor) -> None:
+    """Set filters behind the constant channels, as loud as each other on `pictures`."""
+    chosen = slice(CONSTANT_CHANNELS, CONSTANT_CHANNELS + len(filters))
     convolution.weight.zero_()
-    convolution.weight[constant : constant + total].copy_(torch.cat(filters))
+    convolution.weight[chosen].copy_(filters)
     convolution.bias.zero_()  # type: ignore[union-attr]
     loudness = convolution(pictures).std((0, 2, 3)).clamp(min=1e-4)
     convolution.weight.div_(loudness[:, None, None, None])
-    convolution.bias[:constant] = CONSTANT  # type: ignore[index]
+    convolution.bias[:CONSTANT_CHANNELS] = CONSTANT  # type: ignore[index]
 
 
 @torch.no_grad()
@@ -89,10 +146,12 @@ def _waves(side: int, cycles: float) -> Tensor:
 def start_forensic(network: Network, pictures: Tensor) -> None:
     """Prepare a random network for training from scratch: both branches' first filters and full layer scales."""
     embeddings, trunk = network.vision_tower.embeddings, network.grounding.image_encoder.trunk
-    silent = start_positions(trunk)
-    for convolution, without in ((embeddings.patch_embeddings.projection, 0), (trunk.patch_embed.proj, silent)):
-        assert isinstance(convolution, nn.Conv2d)  # noqa: S101 - by construction of both branches
-        start_high_pass(convolution, pictures, silent=without)
+    patches, pixels = embeddings.patch_embeddings.projection, trunk.patch_embed.proj
+    assert isinstance(patches, nn.Conv2d)  # noqa: S101 - by construction of both branches
+    assert isinstance(pixels, nn.Conv2d)  # noqa: S101
+    start_high_pass(pixels, pictures, silent=start_positions(trunk))
+    local = start_local(patches, pictures)
+    start_distances(network.vision_tower.encoder.layer[0].mlp.fc1, CONSTANT_CHANNELS, local)
     last = network.seg_projection[-1]
     assert isinstance(last, nn.Linear)  # noqa: S101 - Linear, ReLU, Linear
     nn.init.zeros_(last.weight)  # the mask branch learns under a constant prompt first: joining starts from just that

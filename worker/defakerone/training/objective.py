@@ -95,7 +95,7 @@ class Objective(nn.Module):
             target = batch.traces.flatten(2).transpose(1, 2)
             terms["trace"] = 5 * TRACE * F.mse_loss(read[..., 1:], target)
             return
-        coarse = F.avg_pool2d(batch.patches[:, None], 2)[:, 0]
+        coarse = F.avg_pool2d(batch.patches[:, None], round(1 / self.network.config.downsample_ratio))[:, 0]
         at_image = batch.ids == self.network.image_id
         terms["cell"] = DENSE * _balanced(self.cell(hidden[at_image].float()).flatten(), coarse.flatten())
         terms["verdict"] = F.binary_cross_entropy(verdict.clamp(1e-6, 1 - 1e-6), batch.fake)
