@@ -156,7 +156,10 @@ class DeFakerOne:
     def detect(self, images: Sequence[Image.Image]) -> list[Detection]:
         """Screen upright PIL images of any size and mode, in one batch, in order."""
         with ThreadPoolExecutor(_THREADS) as pool:
-            prepared = list(pool.map(self.preprocess, images))
+            if len(images) == 1:  # leaves threads idle, which several images fill by themselves
+                prepared = [preprocess(images[0], self.config, beside=pool)]
+            else:
+                prepared = list(pool.map(self.preprocess, images))
             return list(pool.map(self.finish, prepared, self.infer(prepared)))
 
     def warm(self, batch_sizes: Sequence[int] = (1,)) -> None:

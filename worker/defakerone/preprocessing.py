@@ -7,7 +7,9 @@ Pixels stay uint8 until `normalise`, which runs where the model is: a quarter of
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -59,10 +61,11 @@ class Prepared(Record):
         return iter((self.pixel_values, self.sam_pixel_values, self.size))
 
 
-def preprocess(image: Image.Image, config: DeFakerOneConfig) -> Prepared:
+def preprocess(image: Image.Image, config: DeFakerOneConfig, beside: Executor | None = None) -> Prepared:
     """Prepare an upright image of any PIL mode. EXIF is not read: callers pass upright images.
 
-    Raises ImageError (`empty_image`) for an image without pixels.
+    `beside` may have an idle thread: the square is then resized there while the tiles are cut here. Raises ImageError
+    (`empty_image`) for an image without pixels.
     """
     width, height = image.size
     if width < 1 or height < 1:
@@ -77,12 +80,10 @@ def preprocess(image: Image.Image, config: DeFakerOneConfig) -> Prepared:
         max_tiles=config.max_tiles,
         use_thumbnail=config.use_thumbnail,
     )
-    return Prepared(
-        tiles_u8=_stack(cut(rgb, grid, side)),
-        sam_u8=_stack([rgb.resize((square, square), Image.Resampling.BICUBIC)]),
-        size=(height, width),
-        grid=grid,
-    )
+    shrink = partial(rgb.resize, (square, square), Image.Resampling.BICUBIC)
+    shrinking = None if beside is None else beside.submit(shrink)
+    tiles = _stack(cut(rgb, grid, side))
+    return Prepared(tiles, _stack([shrinking.result() if shrinking else shrink()]), (height, width), grid)
 
 
 def blank(config: DeFakerOneConfig, tiles: int) -> Prepared:

@@ -1,8 +1,10 @@
 """Tiles as InternVL2 cuts them."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.unit.defakerone.conftest import FIXTURE
@@ -54,6 +56,15 @@ def test_odd_sizes_are_prepared_with_the_right_shapes(size: tuple[int, int]) -> 
     assert prepared.sam_pixel_values.shape == (1, 3, square, square)
     assert prepared.size == (size[1], size[0])
     assert prepared.grid.tiles <= DEFAKERONE_SMALL.max_tiles + 1
+
+
+def test_an_idle_thread_beside_changes_no_pixel() -> None:
+    image = Image.effect_noise((733, 481), 60).convert("RGB")
+    with ThreadPoolExecutor(1) as pool:
+        beside = preprocess(image, DEFAKERONE_SMALL, beside=pool)
+    alone = preprocess(image, DEFAKERONE_SMALL)
+    assert torch.equal(beside.tiles_u8, alone.tiles_u8)
+    assert torch.equal(beside.sam_u8, alone.sam_u8)
 
 
 def test_an_image_without_pixels_is_refused() -> None:

@@ -61,7 +61,7 @@ def test_the_first_layer_starts_with_both_signs_of_every_local_channel() -> None
 
 
 def test_noise_is_told_apart_before_anything_is_learned() -> None:
-    """The loudness of what the first layer gives tells a noisy patch from a smooth one; with random rows it does not."""
+    """How loud the local channels are tells a noisy patch from a smooth one."""
     network = Network(DEFAKERONE_SMALL, 5, 6)
     start_forensic(network, pictures())
     patches = network.vision_tower.embeddings.patch_embeddings.projection

@@ -11,6 +11,7 @@ import math
 import torch
 from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
+from transformers.models.internvl.modeling_internvl import InternVLVisionLayer
 
 from worker.defakerone.model import Network
 
@@ -151,7 +152,9 @@ def start_forensic(network: Network, pictures: Tensor) -> None:
     assert isinstance(pixels, nn.Conv2d)  # noqa: S101
     start_high_pass(pixels, pictures, silent=start_positions(trunk))
     local = start_local(patches, pictures)
-    start_distances(network.vision_tower.encoder.layer[0].mlp.fc1, CONSTANT_CHANNELS, local)
+    first = network.vision_tower.encoder.layer[0]
+    assert isinstance(first, InternVLVisionLayer)  # noqa: S101 - by construction
+    start_distances(first.mlp.fc1, CONSTANT_CHANNELS, local)
     last = network.seg_projection[-1]
     assert isinstance(last, nn.Linear)  # noqa: S101 - Linear, ReLU, Linear
     nn.init.zeros_(last.weight)  # the mask branch learns under a constant prompt first: joining starts from just that
