@@ -227,7 +227,7 @@ def measure(run: Callable[[], object], images: int, first: bool) -> Row:
 
 
 def report(model: DeFakerOne, rows: Sequence[Row]) -> None:
-    """Print the table and keep the numbers. `ratio`: to the straightforward way, in the type that suits it better."""
+    """Print the table and keep the numbers. `ratio`: to the straightforward way, in the faster of two types."""
     measured = [row for row in rows if "error" not in row]
     compare(rows, "straightforward")
     for row in measured:

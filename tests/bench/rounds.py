@@ -64,13 +64,13 @@ def _summed(row: Row) -> Row:
 
 
 def compare(rows: Sequence[Row], to: str) -> None:
-    """Give every row its `ratio` to the fastest row whose name starts with `to`, and the ratios of the rounds."""
+    """Give every row its `ratio` to the rows whose name starts with `to`, in every round to the fastest of them."""
     measured = [row for row in rows if "error" not in row]
-    base = max((row for row in measured if row["name"].startswith(to)), key=_speed, default=None)
+    opponents = [[_speed(one) for one in row["rounds"]] for row in measured if row["name"].startswith(to)]
+    fastest = [max(speeds) for speeds in zip(*opponents, strict=False)]
     for row in measured:
-        pairs = [] if base is None else list(zip(row["rounds"], base["rounds"], strict=False))
-        row["ratios"] = [_speed(ours) / _speed(theirs) for ours, theirs in pairs]
-        row["ratio"] = median(row["ratios"]) if pairs else None
+        row["ratios"] = [_speed(ours) / best for ours, best in zip(row["rounds"], fastest, strict=False)]
+        row["ratio"] = median(row["ratios"]) if row["ratios"] else None
 
 
 def _speed(row: Row) -> float:

@@ -127,15 +127,15 @@ def test_a_row_that_fails_or_comes_too_late_costs_the_others_nothing(tmp_path: P
     assert [(line["round"], line["name"]) for line in logged[:3]] == [(1, "large"), (1, "small"), (2, "small")]
 
 
-def test_ratios_are_taken_within_a_round_so_that_a_slow_minute_does_not_count() -> None:
+def test_ratios_are_taken_within_a_round_to_the_opponent_that_is_fastest_in_it() -> None:
     tasks = [
         _of_speeds("straightforward, a", 4.0, 1.0, 4.0),
-        _of_speeds("straightforward, b", 3.0, 0.75, 3.0),
-        _of_speeds("ours", 8.0, 2.0, 9.0),
+        _of_speeds("straightforward, b", 3.0, 2.0, 3.0),
+        _of_speeds("ours", 8.0, 3.0, 9.0),
     ]
     rows = take_turns(tasks, 3, math.inf, None)
     compare(rows, "straightforward")
-    assert rows[-1]["ratios"] == [2.0, 2.0, 2.25]
+    assert rows[-1]["ratios"] == [2.0, 1.5, 2.25]
     assert rows[-1]["ratio"] == 2.0
 
 
