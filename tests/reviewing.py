@@ -20,7 +20,13 @@ from screening.tables import Finding, Image, Platform, Review
 from tests.findings import finding, intake
 
 Sessions = sessionmaker[Session]
-EVERYTHING_REVIEWED: dict[str, Any] = {"rules": [], "otherwise": "review", "golden_share": 0}
+EVERYTHING_REVIEWED: dict[str, Any] = {
+    "rules": [],
+    "otherwise": "review",
+    "golden_share": 0,
+    "sample": {"share": 0},
+    "check_blocks": {"share": 0},
+}
 
 
 def actor(*platforms: Platform, role: Role = Role.REVIEWER) -> Actor:
