@@ -4,9 +4,12 @@ Picture number i depends on the seed and on i alone, and batch number k holds fi
 exactly what an unbroken one would have seen.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -189,6 +192,23 @@ def batches(
         collate_fn=collate,
         num_workers=workers,
         multiprocessing_context=context,
+        worker_init_fn=_end_with_training,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # opening a stream must not move the dice that dropout and sampling throw
     )
+
+
+def _end_with_training(_: int) -> None:
+    """Let this drawing process end when the one that trains does, however that ends.
+
+    torch watches the parent's number. Here that is the fork server, which in turn waits for us: a training that is
+    killed would leave both behind for ever.
+    """
+    training = parent_process()
+    assert training is not None  # noqa: S101 - a drawing process was started by one
+    Thread(target=_exit_after, args=(training,), daemon=True).start()
+
+
+def _exit_after(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)
