@@ -107,6 +107,11 @@ class DeFakerOneConfig:
         """Language positions that one tile takes (256 at the paper's size)."""
         return int(self.vision.grid * self.downsample_ratio) ** 2
 
+    @property
+    def fold(self) -> int:
+        """How many patches, along each side, pixel shuffle folds into one token (2 at the paper's size)."""
+        return round(1 / self.downsample_ratio)
+
     @classmethod
     def from_json(cls, data: Json) -> DeFakerOneConfig:
         """Read a Sa2VA or InternVL2 config.json; raises CheckpointError naming every key that it cannot honour."""
@@ -207,9 +212,9 @@ def _write_language(language: LanguageConfig) -> Json:
     return {"model_type": "internlm2", **_FIXED_LANGUAGE, **block, "rope_scaling": scaling}
 
 
-# The bundled model's shape: every part of the paper's model, narrow enough to be trained without an accelerator. Small
-# patches, since traces are lost in larger ones, and small tiles, since attention within a tile costs the square of its
-# patches; up to 24 of them show most web pictures at about their own scale. Four by four patches share a token.
+# Every part of the paper's model, narrow enough to be trained without an accelerator. Small patches, since traces are
+# lost in larger ones, and small tiles, since attention within a tile costs the square of its patches. Up to 24 of them
+# show a picture of 512 x 512 or 768 x 512 at its own scale, and one of 4:3 at 512 x 384. 4 x 4 patches share a token.
 DEFAKERONE_SMALL: Final = DeFakerOneConfig(
     vision=VisionConfig(
         hidden_size=64,

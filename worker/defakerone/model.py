@@ -114,7 +114,7 @@ class Network(nn.Module):
     def embed_tiles(self, pixel_values: Tensor) -> Tensor:
         """Turn normalised tiles (tiles, 3, s, s) into language embeddings (tiles, tokens, dim)."""
         patches = self.encode_vision(pixel_values)[:, 1:]
-        embeds: Tensor = self.connector(pixel_shuffle(patches, round(1 / self.config.downsample_ratio)))
+        embeds: Tensor = self.connector(pixel_shuffle(patches, self.config.fold))
         return embeds
 
     def embed_tokens(self, input_ids: Tensor, vision_embeds: Tensor) -> Tensor:

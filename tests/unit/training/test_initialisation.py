@@ -1,5 +1,6 @@
 """A model that starts from nothing starts as a reader of residuals."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -30,6 +31,14 @@ def test_a_local_filter_sees_one_cell_and_every_cell_is_seen_by_the_same_kernels
     assert torch.equal(cells.flatten(2), torch.eye(4, dtype=torch.bool).expand(14, 4, 4))
     first, last = filters[::4, :, :CELL, :CELL], filters[3::4, :, CELL:, CELL:]
     torch.testing.assert_close(first, last)
+
+
+@pytest.mark.parametrize(("side", "limit"), [(14, 900), (8, 27), (16, 13), (4, 13)])
+def test_local_filters_fit_any_patch_and_any_width(side: int, limit: int) -> None:
+    filters = local_filters(side, limit)
+    assert filters.shape[1:] == (3, side, side)
+    assert 0 < len(filters) <= limit
+    assert (filters.flatten(1).norm(dim=1) > 0.9).all()
 
 
 def test_local_filters_do_not_see_brightness_and_do_not_see_the_same_twice() -> None:

@@ -61,15 +61,16 @@ def local_filters(side: int, limit: int) -> Tensor:
     cells = side // CELL
     planes, level = _planes(CELL)
     ranked = planes.flatten(0, 1)[level.flatten().argsort(descending=True, stable=True)[:-1]]  # without the constant
-    count = min(limit // cells**2, len(ranked) + 1)
+    count = max(1, min(limit // cells**2, len(ranked) + 1))
     grey = ranked[: count - 1, None] * 0.577
     colour = ranked[:1, None] * torch.tensor([0.7, 0.0, -0.7])[:, None, None]
     kernels = torch.cat([grey.expand(-1, 3, -1, -1), colour])
-    filters = torch.zeros(count, cells, cells, 3, cells, CELL, cells, CELL)
+    filters = torch.zeros(count, cells, cells, 3, side, side)
     for row in range(cells):
         for column in range(cells):
-            filters[:, row, column, :, row, :, column] = kernels
-    return filters.reshape(-1, 3, side, side)
+            down, across = row * CELL, column * CELL
+            filters[:, row, column, :, down : down + CELL, across : across + CELL] = kernels
+    return filters.flatten(0, 2)[:limit]
 
 
 @torch.no_grad()

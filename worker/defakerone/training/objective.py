@@ -70,8 +70,7 @@ class Objective(nn.Module):
         assert batch.verdicts is not None  # noqa: S101
         network, ids = self.network, batch.ids
         patches = network.encode_vision(normalise(batch.tiles))[:, 1:]
-        factor = round(1 / network.config.downsample_ratio)
-        hidden = network.run_language(ids, network.connector(pixel_shuffle(patches, factor)))
+        hidden = network.run_language(ids, network.connector(pixel_shuffle(patches, network.config.fold)))
         kept = batch.labels[:, 1:] != IGNORED
         logits = network.lm_head(hidden[:, :-1][kept]).float()
         terms["text"] = F.cross_entropy(logits, batch.labels[:, 1:][kept])
@@ -95,7 +94,7 @@ class Objective(nn.Module):
             target = batch.traces.flatten(2).transpose(1, 2)
             terms["trace"] = 5 * TRACE * F.mse_loss(read[..., 1:], target)
             return
-        coarse = F.avg_pool2d(batch.patches[:, None], round(1 / self.network.config.downsample_ratio))[:, 0]
+        coarse = F.avg_pool2d(batch.patches[:, None], self.network.config.fold)[:, 0]
         at_image = batch.ids == self.network.image_id
         terms["cell"] = DENSE * _balanced(self.cell(hidden[at_image].float()).flatten(), coarse.flatten())
         terms["verdict"] = F.binary_cross_entropy(verdict.clamp(1e-6, 1 - 1e-6), batch.fake)
