@@ -102,3 +102,30 @@ def test_a_window_that_comes_back_is_mirrored_together_with_its_mask(photos: Pat
         assert np.allclose(item.square.target, share, atol=0.01)
         seen.add(turns[0])
     assert len(seen) > 1
+
+
+def test_windows_with_one_history_are_authentic_and_come_in_their_share(photos: Path, tmp_path: Path) -> None:
+    library = PhotoLibrary(photos, "all", tmp_path / "cache")
+    stage = Stage(name="traces", branch="language", source="traces", batch=4, authentic=0.4)
+    writer = RowWriter(Tokenizer.from_directory(TOKENIZER), PromptConfig(), DEFAKERONE_TINY.tokens_per_tile)
+    views = Views(TraceSource(library, 5, 32, stage.authentic), stage, DEFAKERONE_TINY, writer, 5, train=True)
+    items = [views[number][0] for number in range(200)]
+    assert 0.3 < np.mean([not item.fake for item in items]) < 0.5
+    for item in items:
+        assert item.tiles is not None
+        assert item.row is not None
+        assert item.tiles.patches.any() == item.fake
+        word = writer.tokenizer.decode([item.row.labels[item.row.verdict + 1]])
+        assert word in (("Yes", "Yeah", "True", "Sure") if item.fake else ("No", "Not", "Never", "None"))
+
+
+def test_traces_alone_do_not_tell_windows_with_one_history_from_those_with_two(photos: Path, tmp_path: Path) -> None:
+    library = PhotoLibrary(photos, "all", tmp_path / "cache")
+    mean: dict[bool, list[float]] = {True: [], False: []}
+    source = TraceSource(library, 5, 64, 0.5)
+    for number in range(400):
+        sample = source.draw(number)
+        share = sample.mask.mean() / 255
+        strength = (1 - share) * sample.outside + share * sample.inside
+        mean[bool(sample.mask.any())].append(float(strength.sum()))
+    assert abs(np.mean(mean[True]) - np.mean(mean[False])) < 0.5 * np.std(mean[False])

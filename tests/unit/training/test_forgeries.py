@@ -11,10 +11,17 @@ from tests.pictures import texture
 from worker.defakerone.manifest import CorruptImageError, MissingFileError, read_manifest
 from worker.defakerone.samples import load_sample
 from worker.defakerone.training.forgery import corpus
+from worker.defakerone.training.forgery.blending import blend_bands, footprint, match_surroundings, soften
 from worker.defakerone.training.forgery.corpus import CorpusError, CorpusJob, write_corpus
-from worker.defakerone.training.forgery.journey import Mask, travel
+from worker.defakerone.training.forgery.journey import (
+    STANDARD_TABLES,
+    Mask,
+    compress_as_editor,
+    editor_tables,
+    travel,
+)
 from worker.defakerone.training.forgery.operations import copy_move, retouch, splice
-from worker.defakerone.training.forgery.photos import PhotoLibrary
+from worker.defakerone.training.forgery.photos import PhotoLibrary, Pixels
 from worker.defakerone.training.forgery.removal import removal
 from worker.defakerone.training.forgery.resynthesis import local_resynthesis
 from worker.defakerone.training.forgery.synthesis import Recipe, Synthesizer
@@ -61,6 +68,55 @@ def test_a_splice_shows_the_donor_inside_its_mask() -> None:
     background, donor = np.full((200, 300, 3), 20, np.uint8), np.full((200, 300, 3), 220, np.uint8)
     edit = splice(np.random.default_rng(1), background, donor)
     assert edit.pixels[edit.mask > 0].mean() > edit.pixels[edit.mask == 0].mean()
+
+
+def _spot() -> tuple[Pixels, Pixels, Mask]:
+    background, donor = texture(1), 255 - texture(2)
+    mask = np.zeros(background.shape[:2], np.uint8)
+    mask[80:170, 100:220] = 255
+    return background, donor, mask
+
+
+def test_bands_are_blended_inside_the_mask_alone_and_the_finest_up_to_its_border() -> None:
+    background, donor, mask = _spot()
+    blended = blend_bands(background, donor, mask)
+    assert np.array_equal(blended[mask == 0], background[mask == 0])
+    middle = blended[110:140, 140:180].astype(int)
+    assert np.abs(middle - donor[110:140, 140:180]).mean() < 12
+    assert np.abs(middle - background[110:140, 140:180]).mean() > 3 * np.abs(middle - donor[110:140, 140:180]).mean()
+
+
+def test_a_match_with_the_surroundings_goes_by_what_lies_around_the_region_and_not_by_the_whole_picture() -> None:
+    background, donor, mask = np.full((240, 320, 3), 20, np.uint8), np.full((240, 320, 3), 90, np.uint8), _spot()[2]
+    background[60:190, 80:240] = 200
+    matched = match_surroundings(donor, background, mask, 1.0)
+    assert abs(float(matched[mask > 0].mean()) - 200) < 2
+    assert np.array_equal(match_surroundings(donor, background, mask, 0.0), donor)
+
+
+def test_an_edit_that_fades_in_is_opaque_in_its_middle_and_changes_nothing_outside() -> None:
+    mask, faded = _spot()[2], 0
+    for number in range(60):
+        alpha = soften(np.random.default_rng((SEED, number)), mask)
+        assert alpha[120, 160] == pytest.approx(1.0, abs=1e-3)
+        if alpha[82, 160] < 0.9 and not alpha[mask == 0].any():
+            faded += 1
+            assert 0.3 < footprint(alpha).sum() / mask.sum() < 1
+    print(f"seed {SEED}: {faded} of 60 fade in")
+    assert 4 <= faded <= 22
+
+
+def test_editors_tables_are_flatter_than_the_standard_ones_and_keep_more_of_fine_detail() -> None:
+    rng, pixels, errors = np.random.default_rng(SEED), texture(5), []
+    for quality in (40, 70, 95):
+        scale = (5000 / quality if quality < 50 else 200 - 2 * quality) / 100
+        for table, standard in zip(editor_tables(rng, quality), STANDARD_TABLES, strict=True):
+            assert min(table) >= 1
+            assert all(own <= max(1, round(step * scale)) for own, step in zip(table, standard, strict=True))
+        saved = compress_as_editor(rng, pixels, quality)
+        assert saved.shape == pixels.shape
+        errors.append(float(np.abs(saved.astype(int) - pixels).mean()))
+    assert errors[0] > errors[1] > errors[2] > 0
 
 
 def test_a_journey_keeps_mask_and_picture_aligned() -> None:

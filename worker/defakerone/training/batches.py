@@ -110,15 +110,16 @@ class Views(Dataset[list[Item]]):
         side = sample.mask.shape[0]
         across, down = (int(step) for step in rng.choice((1, -1), 2))  # a sample that comes back comes mirrored
         pixels, mask = (np.ascontiguousarray(part[::down, ::across]) for part in (sample.pixels, sample.mask))
+        fake = bool(mask.any())
         if self.stage.branch == "mask":
             share = _reduce(mask, side // 4)
             unknown = np.full((side // CELL, side // CELL, 2), np.nan, np.float32)
             square = SquareView(pixels, share, unknown, supervised=True)
-            return Item(square, None, None, True, "nature", "trace", sample.strengths(share))
+            return Item(square, None, None, fake, "nature", "trace", sample.strengths(share))
         share = _reduce(mask, self.config.vision.grid)
-        tiles = TileView(pixels[None], share[None], fake=True)
-        row = self.writer.write(self.templates[int(rng.integers(len(self.templates)))], 1, True, marker=False)
-        return Item(None, tiles, row, True, "nature", "trace", sample.strengths(share))
+        tiles = TileView(pixels[None], share[None], fake)
+        row = self.writer.write(self.templates[int(rng.integers(len(self.templates)))], 1, fake, marker=False)
+        return Item(None, tiles, row, fake, "nature", "trace", sample.strengths(share))
 
 
 def _reduce(mask: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:

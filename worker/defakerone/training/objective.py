@@ -93,7 +93,6 @@ class Objective(nn.Module):
         if batch.traces is not None:  # one tile a row, so rows and tiles agree
             target = batch.traces.flatten(2).transpose(1, 2)
             terms["trace"] = 5 * TRACE * F.mse_loss(read[..., 1:], target)
-            return
         coarse = F.avg_pool2d(batch.patches[:, None], self.network.config.fold)[:, 0]
         at_image = batch.ids == self.network.image_id
         terms["cell"] = DENSE * _balanced(self.cell(hidden[at_image].float()).flatten(), coarse.flatten())

@@ -59,6 +59,7 @@ class Stage:
     lora_alpha: float = 16.0
     lora_dropout: float = 0.05
     square: int | None = None  # side of the mask branch's view; the model's own by default
+    authentic: float = 0.0  # share of trace windows that show one history alone; forgeries go by their recipe
     crop: float = 0.0  # chance that a smaller view is a window instead of the whole picture
     tiles: int | None = None  # show at most so many tiles; all by default
     marker: Literal["prompt", "answer"] = "prompt"  # where [SEG] stands: after the prompt, or behind a positive answer

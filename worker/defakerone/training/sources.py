@@ -33,13 +33,13 @@ class Source(Protocol):
 class TraceSource:
     """Windows whose pixels' processing is known."""
 
-    def __init__(self, library: PhotoLibrary, seed: int, side: int) -> None:
-        """Keep the library; `side` is the window's."""
-        self.library, self.seed, self.side = library, seed, side
+    def __init__(self, library: PhotoLibrary, seed: int, side: int, alone: float = 0.0) -> None:
+        """Keep the library; `side` is the window's, `alone` the chance that it has one history only."""
+        self.library, self.seed, self.side, self.alone = library, seed, side, alone
 
     def draw(self, index: int) -> TraceSample:
         """Draw window number `index`."""
-        return draw_traces(np.random.default_rng((self.seed, index)), self.library, self.side)
+        return draw_traces(np.random.default_rng((self.seed, index)), self.library, self.side, self.alone)
 
 
 class ManifestSource:
@@ -120,7 +120,8 @@ def open_source(run: Run, config: DeFakerOneConfig, stage: Stage, split: str, se
     library = PhotoLibrary(given(run.photos), split, run.cache or default_cache(), limit=limit)
     if stage.source == "traces":
         square = stage.square or config.grounding.image_size
-        traces = TraceSource(library, seed, square if stage.branch == "mask" else config.vision.image_size)
+        side = square if stage.branch == "mask" else config.vision.image_size
+        traces = TraceSource(library, seed, side, stage.authentic)
         return RepeatedSource(traces, stage.repeat) if stage.repeat > 1 else traces
     source: Source = Synthesizer(library, seed, stage.recipe or run.recipe)
     if split != "train":

@@ -14,12 +14,23 @@ Alpha = npt.NDArray[Any]
 
 
 def soften(rng: np.random.Generator, mask: Mask) -> Alpha:
-    """Turn a mask into an opacity: hard a third of the time, else feathered by up to three pixels inside the border."""
+    """Turn a mask into an opacity: hard, antialiased or feathered by a few pixels, or faded in as a soft brush does."""
     alpha = (mask / 255).astype(np.float32)
-    if rng.random() < 0.35:
+    kind = rng.random()
+    if kind < 0.3:
         return alpha
-    blurred: Alpha = cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 3.0)))
-    return blurred
+    if kind < 0.8:
+        blurred: Alpha = cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 3.0)))
+        return blurred
+    return _fade(mask, float(rng.uniform(4.0, 16.0)))
+
+
+def _fade(mask: Mask, reach: float) -> Alpha:
+    """Let opacity grow over `reach` pixels inside the border, less in a narrow region, so that its middle is opaque."""
+    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_REPLICATE)  # a region cut by the picture's edge stays hard
+    depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    share = np.clip(depth / max(1.0, min(reach, 0.6 * float(depth.max()))), 0, 1)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)
 
 
 def composite(background: Pixels, foreground: Pixels, alpha: Alpha) -> Pixels:
@@ -36,11 +47,40 @@ def footprint(alpha: Alpha) -> Mask:
 
 def match_colour(donor: Pixels, target: Pixels, strength: float) -> Pixels:
     """Move the donor's mean and spread per channel towards the target's."""
-    source, wanted = donor.reshape(-1, 3).astype(np.float32), target.reshape(-1, 3).astype(np.float32)
-    spread = (wanted.std(0) + 4) / (source.std(0) + 4)
-    moved = (source - source.mean(0)) * spread + wanted.mean(0)
-    mixed = source + strength * (moved - source)
-    return np.asarray(np.clip(mixed, 0, 255), np.uint8).reshape(donor.shape)
+    return _match(donor, donor.reshape(-1, 3), target.reshape(-1, 3), strength)
+
+
+def match_surroundings(donor: Pixels, target: Pixels, mask: Mask, strength: float) -> Pixels:
+    """Move the colours that the donor shows inside the mask towards those around it in the target.
+
+    That is how a person judges a match. With nothing around, the whole target counts.
+    """
+    side = max(5, int(0.3 * np.sqrt(np.count_nonzero(mask))) | 1)
+    ring = cv2.dilate(mask, np.ones((side, side), np.uint8)) & ~mask
+    around = target[ring > 0] if np.count_nonzero(ring) > 60 else target.reshape(-1, 3)
+    return _match(donor, donor[mask > 0], around, strength)
+
+
+def _match(donor: Pixels, source: npt.NDArray[Any], wanted: npt.NDArray[Any], strength: float) -> Pixels:
+    spread = np.clip((wanted.std(0) + 4) / (source.std(0) + 4), 0.4, 2.5)
+    gain = 1 + strength * (spread - 1)
+    offset = strength * (wanted.mean(0) - source.mean(0) * spread)
+    return np.asarray(np.clip(donor * gain.astype(np.float32) + offset.astype(np.float32), 0, 255), np.uint8)
+
+
+def blend_bands(background: Pixels, foreground: Pixels, mask: Mask, levels: int = 4) -> Pixels:
+    """Blend each band of frequencies over its own width inside the mask: fine texture sharply, coarse colours widely.
+
+    The idea of Burt and Adelson (1983), without reducing the coarse bands.
+    """
+    difference = foreground.astype(np.float32) - background
+    mixed = np.zeros_like(difference)
+    for level in range(levels):
+        softer = cv2.GaussianBlur(difference, (0, 0), 1.5 * 2**level)
+        mixed += _fade(mask, 2.0**level)[..., None] * (difference - softer)
+        difference = np.asarray(softer, np.float32)
+    mixed += _fade(mask, 2.0**levels)[..., None] * difference
+    return np.asarray(np.clip(background + mixed + 0.5, 0, 255), np.uint8)
 
 
 def noise_level(pixels: Pixels) -> float:

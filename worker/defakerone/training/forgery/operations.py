@@ -11,9 +11,11 @@ import numpy as np
 
 from worker.defakerone.training.forgery.blending import (
     add_noise,
+    blend_bands,
     composite,
     footprint,
     match_colour,
+    match_surroundings,
     noise_level,
     soften,
 )
@@ -75,8 +77,8 @@ def copy_move(rng: np.random.Generator, pixels: Pixels) -> Edit:
             continue
         if rng.random() < 0.15:
             moved = retone(rng, moved)
-        alpha = soften(rng, target)
-        result, total = composite(result, moved, alpha), total | footprint(alpha)
+        result, changed = _join(rng, result, moved, target)
+        total |= changed
         sources.append(np.linalg.inv(matrix))
     return Edit(result, total, tuple(sources))
 
@@ -92,17 +94,29 @@ def splice(rng: np.random.Generator, pixels: Pixels, donor: Pixels) -> Edit:
     moved, target = carry(rng, donor, region, placement(rng, region)) if rng.random() < 0.75 else (donor, region)
     if np.count_nonzero(target) < 60:
         moved, target = donor, region
-    if rng.random() < 0.5:
+    matching = rng.random()
+    if matching < 0.3:
         moved = match_colour(moved, pixels, float(rng.uniform(0.4, 1.0)))
+    elif matching < 0.65:
+        moved = match_surroundings(moved, pixels, target, float(rng.uniform(0.4, 1.0)))
     if rng.random() < 0.45:
         moved = add_noise(rng, moved, max(0.5, noise_level(pixels)) if rng.random() < 0.5 else rng.uniform(0.5, 6))
-    if rng.random() < 0.06:
-        return _poisson(pixels, moved, target)
+    return Edit(*_join(rng, pixels, moved, target))
+
+
+def _join(rng: np.random.Generator, pixels: Pixels, moved: Pixels, target: Mask) -> tuple[Pixels, Mask]:
+    """Put what was moved in its place: laid over, blended by bands, or cloned seamlessly; and say what changed."""
+    kind = rng.random()
+    if kind < 0.08:
+        return _clone(pixels, moved, target)
+    if kind < 0.2:
+        return blend_bands(pixels, moved, target), target
     alpha = soften(rng, target)
-    return Edit(composite(pixels, moved, alpha), footprint(alpha))
+    return composite(pixels, moved, alpha), footprint(alpha)
 
 
-def _poisson(pixels: Pixels, donor: Pixels, target: Mask) -> Edit:
+def _clone(pixels: Pixels, donor: Pixels, target: Mask) -> tuple[Pixels, Mask]:
+    """Solve Poisson's equation inside the region (Perez et al. 2003), away from the picture's edge."""
     inner = target.copy()
     inner[:2], inner[-2:], inner[:, :2], inner[:, -2:] = 0, 0, 0, 0
     if np.count_nonzero(inner) < 60:
@@ -110,7 +124,7 @@ def _poisson(pixels: Pixels, donor: Pixels, target: Mask) -> Edit:
         inner[8:-8, 8:-8] = 255
     left, top, w, h = bounds(inner)
     cloned = cv2.seamlessClone(donor, pixels, inner, (left + w // 2, top + h // 2), cv2.NORMAL_CLONE)
-    return Edit(cloned, inner)
+    return np.asarray(cloned), inner
 
 
 def retone(rng: np.random.Generator, pixels: Pixels) -> Pixels:

@@ -3,7 +3,7 @@
 Pretraining from scratch has to replace what the paper's model inherits. Here every pixel says how it was processed:
 how much it was blurred, how noisy it is, how far it was resampled, how hard it was compressed, whether it was drawn
 again. A window shows two regions with two different histories, so that the same pictures also teach where histories
-differ.
+differ; a share of them shows one history alone, as an authentic picture does, and so teaches whether any differ.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ TRACES = ("blur", "noise", "resampling", "compression", "redrawn", "sharpening")
 
 @dataclass(frozen=True)
 class TraceSample:
-    """A window, the region with the second history, and for each pixel the strength of each trace (0 to about 1)."""
+    """A window, the region with the second history if any, and each history's strength of each trace (0 to about 1)."""
 
     pixels: Pixels  # (side, side, 3)
     mask: Mask  # (side, side)
@@ -71,14 +71,22 @@ def _resample(rng: np.random.Generator, pixels: Pixels, factor: float) -> Pixels
     return np.asarray(cv2.warpAffine(pixels, matrix, (width, height), flags=how, borderMode=cv2.BORDER_REFLECT))
 
 
-def draw_traces(rng: np.random.Generator, library: PhotoLibrary, side: int) -> TraceSample:
-    """Draw one window: often the region also shows another picture; a third ends with one light compression."""
-    window = draw_scene(rng, library, "document" if rng.random() < 0.15 else "nature", (side, side)).pixels
-    window = np.asarray(cv2.resize(window, (side, side))) if window.shape[:2] != (side, side) else window
-    other = window
-    if rng.random() < 0.5:
-        other = draw_scene(rng, library, "nature", (side, side)).pixels
-        other = np.asarray(cv2.resize(other, (side, side))) if other.shape[:2] != (side, side) else other
+PROCESSED_ALONE = 0.75
+"""Chance that a window with one history was processed: about the share of the other windows' area that was.
+
+Traces as such must not tell the two kinds of windows apart, only that they differ within one.
+"""
+
+
+def draw_traces(rng: np.random.Generator, library: PhotoLibrary, side: int, alone: float = 0.0) -> TraceSample:
+    """Draw one window, with chance `alone` of one history, otherwise of two.
+
+    Often the second region also shows another picture; a third of all windows end with one light compression.
+    """
+    if alone and rng.random() < alone:
+        return _one_history(rng, library, side)
+    window = _cut(rng, library, "document" if rng.random() < 0.15 else "nature", side)
+    other = _cut(rng, library, "nature", side) if rng.random() < 0.5 else window
     shape = (blob, ellipse, rectangle)[int(rng.integers(3))]
     mask = shape(rng, (side, side), float(rng.uniform(0.04, 0.4)))
     outside, outside_strength = window, np.zeros(len(TRACES), np.float32)
@@ -88,7 +96,22 @@ def draw_traces(rng: np.random.Generator, library: PhotoLibrary, side: int) -> T
     alpha = (mask / 255).astype(np.float32)
     if rng.random() < 0.5:
         alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 2))))
-    pixels = composite(outside, inside, alpha)
-    if rng.random() < 0.33:
-        pixels = compress_jpeg(pixels, int(rng.integers(75, 100)))
+    pixels = _finish(rng, composite(outside, inside, alpha))
     return TraceSample(pixels, mask, inside_strength, outside_strength)
+
+
+def _one_history(rng: np.random.Generator, library: PhotoLibrary, side: int) -> TraceSample:
+    window = _cut(rng, library, "document" if rng.random() < 0.15 else "nature", side)
+    strength = np.zeros(len(TRACES), np.float32)
+    if rng.random() < PROCESSED_ALONE:
+        window, strength = process(rng, window)
+    return TraceSample(_finish(rng, window), np.zeros((side, side), np.uint8), strength, strength)
+
+
+def _cut(rng: np.random.Generator, library: PhotoLibrary, domain: str, side: int) -> Pixels:
+    pixels = draw_scene(rng, library, domain, (side, side)).pixels
+    return np.asarray(cv2.resize(pixels, (side, side))) if pixels.shape[:2] != (side, side) else pixels
+
+
+def _finish(rng: np.random.Generator, pixels: Pixels) -> Pixels:
+    return compress_jpeg(pixels, int(rng.integers(75, 100))) if rng.random() < 0.33 else pixels
