@@ -1,9 +1,12 @@
 """Batches: the same pictures in the same order, balanced over domains, whoever draws them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -15,7 +18,7 @@ from worker.defakerone.training.batches import Batch, Collate, Views, batches
 from worker.defakerone.training.forgery.photos import PhotoLibrary
 from worker.defakerone.training.forgery.synthesis import Sample
 from worker.defakerone.training.losses import IGNORED
-from worker.defakerone.training.rows import RowWriter
+from worker.defakerone.training.rows import RowWriter, TileView, cut_tiles, show_few
 from worker.defakerone.training.settings import Stage
 from worker.defakerone.training.sources import ManifestSource, MixedSource, RepeatedSource, TraceSource
 
@@ -129,3 +132,40 @@ def test_traces_alone_do_not_tell_windows_with_one_history_from_those_with_two(p
         strength = (1 - share) * sample.outside + share * sample.inside
         mean[bool(sample.mask.any())].append(float(strength.sum()))
     assert abs(np.mean(mean[True]) - np.mean(mean[False])) < 0.5 * np.std(mean[False])
+
+
+@pytest.mark.parametrize("fake", [True, False])
+def test_a_few_tiles_are_shown_around_where_one_would_forge_whether_somebody_did_or_not(fake: bool) -> None:
+    focus = np.zeros((9, 4, 4), np.float32)
+    focus[5, 1, 2] = 0.9
+    view = TileView(np.arange(9, dtype=np.uint8)[:, None, None, None], focus if fake else np.zeros_like(focus), fake)
+    for number in range(60):
+        rng = np.random.default_rng((7, number))
+        few = show_few(rng, view, 1 + number % 4, focus)
+        assert len(few.tiles) == 1 + number % 4
+        assert 5 in few.tiles.ravel()
+        assert few.fake == fake
+
+
+def test_an_authentic_picture_is_cut_where_a_forger_would_have_chosen_to_work(photos: Path, tmp_path: Path) -> None:
+    stage = Stage(name="verdicts", branch="language", batch=4, tiles=1)
+    config = replace(DEFAKERONE_TINY, max_tiles=12)
+    writer = RowWriter(Tokenizer.from_directory(TOKENIZER), PromptConfig(), config.tokens_per_tile)
+    pixels = np.full((96, 128, 3), 120, np.uint8)
+    pixels[40:60, 50:80] = (250, 30, 30)  # the only thing in sight, in the middle
+    sample = Sample(pixels, np.zeros((96, 128), np.uint8), False, "nature", "none", ("x",))
+
+    class One:
+        def draw(self, _: int) -> Sample:
+            return sample
+
+    def is_red(tiles: npt.NDArray[Any]) -> bool:
+        return bool((tiles[..., 0] > 200).any())
+
+    every = cut_tiles(sample, config).tiles
+    by_chance = np.mean([is_red(tile) for tile in every[:-1]])
+    views = Views(One(), stage, config, writer, 5, train=True)
+    shown = [views[number][0].tiles for number in range(80)]
+    found = np.mean([view is not None and is_red(view.tiles) for view in shown])
+    print(f"shown in {found:.2f} of 80 views, by chance in {by_chance:.2f}")
+    assert found > 1.5 * by_chance

@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from worker.defakerone.config import DeFakerOneConfig
+from worker.defakerone.training.forgery.shapes import draw_region
 from worker.defakerone.training.forgery.synthesis import Sample
 from worker.defakerone.training.forgery.traces import TraceSample
-from worker.defakerone.training.rows import Row, RowWriter, TileView, cut_tiles, pad_rows, show_few
+from worker.defakerone.training.rows import Row, RowWriter, TileView, cut_shares, cut_tiles, pad_rows, show_few
 from worker.defakerone.training.settings import Stage
 from worker.defakerone.training.sources import Source
 from worker.defakerone.training.templates import load_templates
@@ -96,9 +97,14 @@ class Views(Dataset[list[Item]]):
         if stage.branch != "mask":
             tiles = cut_tiles(sample, self.config)
             if stage.tiles is not None and self.train and stage.branch == "language":
-                tiles = show_few(rng, tiles, int(rng.integers(1, stage.tiles + 1)))
+                tiles = self._few(sample, tiles, int(rng.integers(1, stage.tiles + 1)), rng)
             row = self._row(tiles, rng)
         return Item(square, tiles, row, tiles.fake if tiles else sample.fake, sample.domain, sample.operation)
+
+    def _few(self, sample: Sample, tiles: TileView, count: int, rng: np.random.Generator) -> TileView:
+        if tiles.fake:
+            return show_few(rng, tiles, count, tiles.patches)
+        return show_few(rng, tiles, count, cut_shares(draw_region(rng, sample.pixels), self.config))
 
     def _row(self, tiles: TileView, rng: np.random.Generator) -> Row:
         template = self.templates[int(rng.integers(len(self.templates))) if self.train else 0]

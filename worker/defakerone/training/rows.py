@@ -19,6 +19,7 @@ from worker.defakerone.config import DeFakerOneConfig
 from worker.defakerone.prompt import PromptConfig, build_prompt
 from worker.defakerone.tiling import choose_grid, cut
 from worker.defakerone.tokenizer import TURN_END, Tokenizer
+from worker.defakerone.training.forgery.journey import Mask
 from worker.defakerone.training.forgery.synthesis import Sample
 from worker.defakerone.training.losses import IGNORED
 from worker.defakerone.training.templates import Template
@@ -46,34 +47,46 @@ class Row:
 
 def cut_tiles(sample: Sample, config: DeFakerOneConfig) -> TileView:
     """Cut picture and mask into the product's tiles, thumbnail last."""
-    side, height, width = config.vision.image_size, *sample.mask.shape
+    pictures = _cut(Image.fromarray(sample.pixels), config)
+    return TileView(
+        np.stack([np.asarray(picture) for picture in pictures]), cut_shares(sample.mask, config), sample.fake
+    )
+
+
+def cut_shares(mask: Mask, config: DeFakerOneConfig) -> npt.NDArray[Any]:
+    """Say how much of each patch of each tile is marked, (tiles, grid, grid), thumbnail last."""
+    count = config.vision.grid
+    masks = _cut(Image.fromarray(mask).convert("RGB"), config)
+    shares = [cv2.resize(np.asarray(tile)[..., 0], (count, count), interpolation=cv2.INTER_AREA) for tile in masks]
+    return np.stack(shares).astype(np.float32) / 255
+
+
+def _cut(image: Image.Image, config: DeFakerOneConfig) -> list[Image.Image]:
+    side = config.vision.image_size
     grid = choose_grid(
-        width,
-        height,
+        *image.size,
         side,
         min_tiles=config.min_tiles,
         max_tiles=config.max_tiles,
         use_thumbnail=config.use_thumbnail,
     )
-    pictures = cut(Image.fromarray(sample.pixels), grid, side)
-    masks = cut(Image.fromarray(sample.mask).convert("RGB"), grid, side)
-    count = config.vision.grid
-    shares = [cv2.resize(np.asarray(mask)[..., 0], (count, count), interpolation=cv2.INTER_AREA) for mask in masks]
-    return TileView(
-        np.stack([np.asarray(picture) for picture in pictures]), np.stack(shares).astype(np.float32) / 255, sample.fake
-    )
+    return cut(image, grid, side)
 
 
-def show_few(rng: np.random.Generator, view: TileView, count: int) -> TileView:
-    """Show `count` neighbouring tiles alone; a forged picture is authentic where its forgery is not in sight."""
+def show_few(rng: np.random.Generator, view: TileView, count: int, focus: npt.NDArray[Any]) -> TileView:
+    """Show `count` neighbouring tiles alone, among them one that holds what `focus` marks, as `cut_shares` gives it.
+
+    The focus is where somebody forged or, in an authentic picture, where somebody would have: if only forged pictures
+    were shown where something is to be seen, what a place shows would give the answer away.
+    """
     if len(view.tiles) <= count:
         return view
-    marked = np.flatnonzero(view.patches.reshape(len(view.patches), -1).max(1) > 0.3)
+    marked = np.flatnonzero(focus.reshape(len(focus), -1).max(1) > 0.3)
     start = int(rng.integers(len(view.tiles) - count))
-    if view.fake and len(marked) and rng.random() < 0.75:
+    if len(marked):
         start = int(np.clip(marked[int(rng.integers(len(marked)))] - rng.integers(count), 0, len(view.tiles) - count))
     chosen = slice(start, start + count)
-    return TileView(view.tiles[chosen], view.patches[chosen], bool(view.patches[chosen].max() > 0.3))
+    return TileView(view.tiles[chosen], view.patches[chosen], view.fake and bool(view.patches[chosen].max() > 0.3))
 
 
 class RowWriter:
