@@ -17,6 +17,7 @@ from worker.defakerone.tokenizer import Tokenizer
 from worker.defakerone.training.batches import Batch, Collate, Views, batches
 from worker.defakerone.training.forgery.photos import PhotoLibrary
 from worker.defakerone.training.forgery.synthesis import Sample
+from worker.defakerone.training.forgery.traces import TRACES
 from worker.defakerone.training.losses import IGNORED
 from worker.defakerone.training.rows import RowWriter, TileView, cut_tiles, show_few
 from worker.defakerone.training.settings import Stage
@@ -131,6 +132,11 @@ def test_traces_alone_do_not_tell_windows_with_one_history_from_those_with_two(p
         share = sample.mask.mean() / 255
         strength = (1 - share) * sample.outside + share * sample.inside
         mean[bool(sample.mask.any())].append(float(strength.sum()))
+        if not sample.mask.any():
+            assert np.array_equal(sample.inside, sample.outside)
+            assert not sample.outside[TRACES.index("redrawn")], (
+                "a window that was drawn again as a whole is no authentic one"
+            )
     assert abs(np.mean(mean[True]) - np.mean(mean[False])) < 0.5 * np.std(mean[False])
 
 

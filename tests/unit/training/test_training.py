@@ -17,7 +17,8 @@ from worker.defakerone.manifest import CorruptImageError, MaskMismatchError, Mis
 from worker.defakerone.training import gpu
 from worker.defakerone.training import trainer as trainer_module
 from worker.defakerone.training.lora import add_adapters, merge_adapters
-from worker.defakerone.training.optimisation import rate_at
+from worker.defakerone.training.objective import Objective
+from worker.defakerone.training.optimisation import MasterWeights, choose_parameters, rate_at
 from worker.defakerone.training.progress import read_events
 from worker.defakerone.training.settings import Run, SettingsError, Stage, bundled_runs, choose_stages, read_run
 from worker.defakerone.training.state import TrainingError, write_whole
@@ -42,6 +43,19 @@ def test_the_tiny_configuration_overfits_eight_pictures(manifest: Path, tmp_path
     model = DeFakerOne.from_pretrained(folder)
     assert model.metadata.name == "defakerone-tiny"
     assert not any("base" in name for name, _ in model.network.named_parameters())
+
+
+def test_momenta_are_kept_in_the_models_own_order_so_that_another_process_finds_them(manifest: Path) -> None:
+    stage = replace(_run(manifest).stages[0], optimizer="muon")
+    network = DeFakerOne.from_config(DEFAKERONE_TINY, TOKENIZER, seed=SEED).network
+    objective = Objective(network, stage, tuple(range(8)))
+    weights = MasterWeights(choose_parameters(objective, stage), stage, torch.float32, 0.99)
+    order = {id(master): number for number, master in enumerate(weights.masters.values())}
+    assert len(weights.optimizers) == 2
+    for optimizer in weights.optimizers:
+        for group in optimizer.param_groups:
+            numbers = [order[id(parameter)] for parameter in group["params"]]
+            assert numbers == sorted(numbers)
 
 
 def test_a_resumed_run_equals_an_unbroken_one(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

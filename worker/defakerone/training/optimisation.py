@@ -76,15 +76,15 @@ class MasterWeights:
         self.steps = 0
 
     def _optimizers(self) -> Iterator[torch.optim.Optimizer]:
+        # In the model's own order: a resumed run, another process, finds each momentum by its place in this list.
         turned = {
-            name for name, m in self.masters.items() if self.stage.optimizer == "muon" and is_hidden_matrix(name, m)
+            name: m for name, m in self.masters.items() if self.stage.optimizer == "muon" and is_hidden_matrix(name, m)
         }
         plain = {name: master for name, master in self.masters.items() if name not in turned}
         yield torch.optim.AdamW(self._groups(plain), betas=self.stage.betas)
         if turned:
-            matrices = {name: self.masters[name] for name in turned}
             # Steps are scaled to AdamW's usual length, so that one rate serves both.
-            yield torch.optim.Muon(self._groups(matrices), momentum=0.95, adjust_lr_fn="match_rms_adamw")
+            yield torch.optim.Muon(self._groups(turned), momentum=0.95, adjust_lr_fn="match_rms_adamw")
 
     def _groups(self, masters: dict[str, Tensor]) -> list[dict[str, Any]]:
         groups = []

@@ -38,11 +38,18 @@ class TraceSample:
         return np.asarray(spread, np.float32)
 
 
-def process(rng: np.random.Generator, pixels: Pixels) -> tuple[Pixels, npt.NDArray[Any]]:
+CHANCES = (0.2, 0.2, 0.2, 0.25, 0.05, 0.1)
+"""How often each trace is left, in the order of TRACES."""
+
+
+def process(rng: np.random.Generator, pixels: Pixels, redraw: bool = True) -> tuple[Pixels, npt.NDArray[Any]]:
     """Put a window through one to two random processes and say which and how strong."""
     strength = np.zeros(len(TRACES), np.float32)
+    chances = np.array(
+        [chance if redraw or name != "redrawn" else 0.0 for name, chance in zip(TRACES, CHANCES, strict=True)]
+    )
     for _ in range(1 if rng.random() < 0.6 else 2):
-        kind = int(rng.choice(6, p=(0.2, 0.2, 0.2, 0.25, 0.05, 0.1)))
+        kind = int(rng.choice(len(TRACES), p=chances / chances.sum()))
         level = float(rng.uniform(0.1, 1.0))
         strength[kind] = max(strength[kind], level)
         pixels = _apply(rng, pixels, kind, level)
@@ -104,7 +111,7 @@ def _one_history(rng: np.random.Generator, library: PhotoLibrary, side: int) -> 
     window = _cut(rng, library, "document" if rng.random() < 0.15 else "nature", side)
     strength = np.zeros(len(TRACES), np.float32)
     if rng.random() < PROCESSED_ALONE:
-        window, strength = process(rng, window)
+        window, strength = process(rng, window, redraw=False)  # what is drawn again as a whole is a forgery
     return TraceSample(_finish(rng, window), np.zeros((side, side), np.uint8), strength, strength)
 
 
