@@ -52,6 +52,14 @@ def test_balanced_masks_overlap_the_truth_at_least_as_well_as_before(model: DeFa
     assert f1 > report["pixel_f1_before"] + 0.1
 
 
+def test_pictures_made_as_a_whole_do_not_move_the_masks(model: DeFakerOne) -> None:
+    sample = _sample(0)
+    whole = Sample(sample.pixels, np.full_like(sample.mask, 255), True, "aigc", "whole-resynthesis", ("p",))
+    with pytest.raises(ValueError, match="no forged sample with a mask"):
+        balance_masks(model, [whole])
+    assert balance_masks(model, [_sample(1), whole])["pictures"] == 1
+
+
 def test_of_the_shifts_that_are_nearly_as_good_the_one_that_marks_least_is_taken() -> None:
     flat_top = np.interp(SHIFTS, [-3, 1, 2.5, 8], [0.05, 0.215, 0.22, 0.1])
     chosen = least_marking(flat_top)

@@ -26,8 +26,11 @@ SHOWN: Final = 12  # pictures that show which values the decoder's features take
 
 
 def balance_masks(model: DeFakerOne, samples: Iterable[Sample]) -> dict[str, float]:
-    """Shift mask logits so that mean F1 at 0.5 is nearly the best on the forged samples; says what that gained."""
-    chosen = [sample for sample in samples if sample.masked and sample.mask.any()]
+    """Shift mask logits so that mean F1 at 0.5 is nearly the best on the forged samples; says what that gained.
+
+    Pictures that were made as a whole do not count: the more is marked the better for them, whatever it is.
+    """
+    chosen = [sample for sample in samples if sample.masked and sample.mask.any() and not sample.mask.all()]
     first = _shift_once(model, chosen)
     second = _shift_once(model, chosen)  # through weights a shift is nearly the one meant: what it lacked comes now
     return {**second, "pixel_f1_before": first["pixel_f1_before"], "shift": first["shift"] + second["shift"]}
