@@ -153,7 +153,7 @@ def test_a_few_tiles_are_shown_around_where_one_would_forge_whether_somebody_did
         assert few.fake == fake
 
 
-def test_an_authentic_picture_is_cut_where_a_forger_would_have_chosen_to_work(photos: Path, tmp_path: Path) -> None:
+def test_an_authentic_picture_is_cut_where_a_forger_would_have_chosen_to_work() -> None:
     stage = Stage(name="verdicts", branch="language", batch=4, tiles=1)
     config = replace(DEFAKERONE_TINY, max_tiles=12)
     writer = RowWriter(Tokenizer.from_directory(TOKENIZER), PromptConfig(), config.tokens_per_tile)

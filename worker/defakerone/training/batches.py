@@ -102,6 +102,8 @@ class Views(Dataset[list[Item]]):
         return Item(square, tiles, row, tiles.fake if tiles else sample.fake, sample.domain, sample.operation)
 
     def _few(self, sample: Sample, tiles: TileView, count: int, rng: np.random.Generator) -> TileView:
+        if len(tiles.tiles) <= count:
+            return tiles
         if tiles.fake:
             return show_few(rng, tiles, count, tiles.patches)
         return show_few(rng, tiles, count, cut_shares(draw_region(rng, sample.pixels), self.config))
@@ -124,8 +126,7 @@ class Views(Dataset[list[Item]]):
             return Item(square, None, None, fake, "nature", "trace", sample.strengths(share))
         share = _reduce(mask, self.config.vision.grid)
         tiles = TileView(pixels[None], share[None], fake)
-        row = self.writer.write(self.templates[int(rng.integers(len(self.templates)))], 1, fake, marker=False)
-        return Item(None, tiles, row, fake, "nature", "trace", sample.strengths(share))
+        return Item(None, tiles, self._row(tiles, rng), fake, "nature", "trace", sample.strengths(share))
 
 
 def _reduce(mask: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:

@@ -77,16 +77,14 @@ def show_few(rng: np.random.Generator, view: TileView, count: int, focus: npt.ND
     """Show `count` neighbouring tiles alone, among them one that holds what `focus` marks, as `cut_shares` gives it.
 
     The focus is where somebody forged or, in an authentic picture, where somebody would have: if only forged pictures
-    were shown where something is to be seen, what a place shows would give the answer away.
+    were shown where something is to be seen, what a place shows would give the answer away. `count` is less than all.
     """
-    if len(view.tiles) <= count:
-        return view
     marked = np.flatnonzero(focus.reshape(len(focus), -1).max(1) > 0.3)
     start = int(rng.integers(len(view.tiles) - count))
     if len(marked):
         start = int(np.clip(marked[int(rng.integers(len(marked)))] - rng.integers(count), 0, len(view.tiles) - count))
     chosen = slice(start, start + count)
-    return TileView(view.tiles[chosen], view.patches[chosen], view.fake and bool(view.patches[chosen].max() > 0.3))
+    return TileView(view.tiles[chosen], view.patches[chosen], bool(view.patches[chosen].max() > 0.3))
 
 
 class RowWriter:

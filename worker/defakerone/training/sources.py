@@ -33,13 +33,13 @@ class Source(Protocol):
 class TraceSource:
     """Windows whose pixels' processing is known."""
 
-    def __init__(self, library: PhotoLibrary, seed: int, side: int, alone: float = 0.0) -> None:
-        """Keep the library; `side` is the window's, `alone` the chance that it has one history only."""
-        self.library, self.seed, self.side, self.alone = library, seed, side, alone
+    def __init__(self, library: PhotoLibrary, seed: int, side: int, authentic: float = 0.0) -> None:
+        """Keep the library; `side` is the window's, `authentic` the chance that it has one history only."""
+        self.library, self.seed, self.side, self.authentic = library, seed, side, authentic
 
     def draw(self, index: int) -> TraceSample:
         """Draw window number `index`."""
-        return draw_traces(np.random.default_rng((self.seed, index)), self.library, self.side, self.alone)
+        return draw_traces(np.random.default_rng((self.seed, index)), self.library, self.side, self.authentic)
 
 
 class ManifestSource:

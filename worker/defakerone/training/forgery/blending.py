@@ -22,13 +22,17 @@ def soften(rng: np.random.Generator, mask: Mask) -> Alpha:
     if kind < 0.8:
         blurred: Alpha = cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 3.0)))
         return blurred
-    return _fade(mask, float(rng.uniform(4.0, 16.0)))
+    return _fade(_depth(mask), float(rng.uniform(4.0, 16.0)))
 
 
-def _fade(mask: Mask, reach: float) -> Alpha:
+def _depth(mask: Mask) -> npt.NDArray[Any]:
+    """Say how many pixels each place lies inside the border; where the picture's edge cuts a region, there is none."""
+    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1])
+
+
+def _fade(depth: npt.NDArray[Any], reach: float) -> Alpha:
     """Let opacity grow over `reach` pixels inside the border, less in a narrow region, so that its middle is opaque."""
-    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_REPLICATE)  # a region cut by the picture's edge stays hard
-    depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1]
     share = np.clip(depth / max(1.0, min(reach, 0.6 * float(depth.max()))), 0, 1)
     return np.asarray(share * share * (3 - 2 * share), np.float32)
 
@@ -73,13 +77,13 @@ def blend_bands(background: Pixels, foreground: Pixels, mask: Mask, levels: int 
 
     The idea of Burt and Adelson (1983), without reducing the coarse bands.
     """
-    difference = foreground.astype(np.float32) - background
+    difference, depth = foreground.astype(np.float32) - background, _depth(mask)
     mixed = np.zeros_like(difference)
     for level in range(levels):
         softer = cv2.GaussianBlur(difference, (0, 0), 1.5 * 2**level)
-        mixed += _fade(mask, 2.0**level)[..., None] * (difference - softer)
+        mixed += _fade(depth, 2.0**level)[..., None] * (difference - softer)
         difference = np.asarray(softer, np.float32)
-    mixed += _fade(mask, 2.0**levels)[..., None] * difference
+    mixed += _fade(depth, 2.0**levels)[..., None] * difference
     return np.asarray(np.clip(background + mixed + 0.5, 0, 255), np.uint8)
 
 

@@ -90,6 +90,12 @@ def random_jpeg(rng: np.random.Generator, pixels: Pixels, low: int = 50, high: i
     return compress_jpeg(pixels, quality, SUBSAMPLING[int(rng.integers(len(SUBSAMPLING)))])
 
 
+def sharpen(pixels: Pixels, amount: float, sigma: float) -> Pixels:
+    """Mask unsharply: add `amount` of what a blur of `sigma` pixels takes away."""
+    blurred = cv2.GaussianBlur(pixels, (0, 0), sigma)
+    return np.asarray(cv2.addWeighted(pixels, 1 + amount, blurred, -amount, 0))
+
+
 def resize_both(pixels: Pixels, mask: Mask, size: tuple[int, int], interpolation: int) -> tuple[Pixels, Mask, Matrix]:
     """Resize picture and mask to `size` (width, height)."""
     height, width = mask.shape
@@ -126,8 +132,7 @@ def _polish(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     if rng.random() < 0.4:
         grain = rng.standard_normal((*pixels.shape[:2], 1), dtype=np.float32) * np.float32(rng.uniform(0.5, 3.0))
         return np.asarray(np.clip(pixels + grain + 0.5, 0, 255), np.uint8)
-    amount, blurred = float(rng.uniform(0.2, 1.2)), cv2.GaussianBlur(pixels, (0, 0), float(rng.uniform(0.5, 1.5)))
-    return np.asarray(cv2.addWeighted(pixels, 1 + amount, blurred, -amount, 0))
+    return sharpen(pixels, float(rng.uniform(0.2, 1.2)), float(rng.uniform(0.5, 1.5)))
 
 
 def _screenshot(rng: np.random.Generator, pixels: Pixels, mask: Mask) -> tuple[Pixels, Mask, Matrix]:

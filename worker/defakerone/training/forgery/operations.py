@@ -20,7 +20,7 @@ from worker.defakerone.training.forgery.blending import (
     soften,
 )
 from worker.defakerone.training.forgery.interest import draw_place
-from worker.defakerone.training.forgery.journey import INTERPOLATIONS, Mask, Matrix, random_jpeg
+from worker.defakerone.training.forgery.journey import INTERPOLATIONS, Mask, Matrix, random_jpeg, sharpen
 from worker.defakerone.training.forgery.photos import Pixels
 from worker.defakerone.training.forgery.shapes import bounds, draw_region
 
@@ -139,9 +139,8 @@ def retone(rng: np.random.Generator, pixels: Pixels) -> Pixels:
 
 
 def _sharpen(rng: np.random.Generator, pixels: Pixels) -> Pixels:
-    blurred = cv2.GaussianBlur(pixels, (0, 0), float(rng.uniform(0.8, 2.5)))
-    amount = float(rng.uniform(0.8, 2.5))
-    return np.asarray(cv2.addWeighted(pixels, 1 + amount, blurred, -amount, 0))
+    sigma, amount = (float(rng.uniform(0.8, 2.5)) for _ in range(2))
+    return sharpen(pixels, amount, sigma)
 
 
 def _smooth(rng: np.random.Generator, pixels: Pixels) -> Pixels:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.defakerone.training.forgery.blending import add_noise, composite, footprint, soften
+from worker.defakerone.training.forgery.journey import sharpen
 from worker.defakerone.training.forgery.operations import Edit
 from worker.defakerone.training.forgery.photos import Pixels
 from worker.defakerone.training.forgery.shapes import draw_region
@@ -84,9 +85,7 @@ def enlarge_again(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     )
     how = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)[int(rng.integers(factor > 2, 4))]
     again = cv2.resize(small, (width, height), interpolation=how)
-    amount = rng.uniform(0.0, 1.5)
-    blurred = cv2.GaussianBlur(again, (0, 0), factor / 2)
-    return np.asarray(cv2.addWeighted(again, 1 + amount, blurred, -amount, 0))
+    return sharpen(again, rng.uniform(0.0, 1.5), factor / 2)
 
 
 def draw_again(rng: np.random.Generator, pixels: Pixels) -> Pixels:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.defakerone.training.forgery.blending import add_noise, composite
-from worker.defakerone.training.forgery.journey import SUBSAMPLING, Mask, compress_jpeg
+from worker.defakerone.training.forgery.journey import SUBSAMPLING, Mask, compress_jpeg, sharpen
 from worker.defakerone.training.forgery.photos import PhotoLibrary, Pixels
 from worker.defakerone.training.forgery.resynthesis import draw_again
 from worker.defakerone.training.forgery.scenes import draw_scene
@@ -45,9 +45,9 @@ CHANCES = (0.2, 0.2, 0.2, 0.25, 0.05, 0.1)
 def process(rng: np.random.Generator, pixels: Pixels, redraw: bool = True) -> tuple[Pixels, npt.NDArray[Any]]:
     """Put a window through one to two random processes and say which and how strong."""
     strength = np.zeros(len(TRACES), np.float32)
-    chances = np.array(
-        [chance if redraw or name != "redrawn" else 0.0 for name, chance in zip(TRACES, CHANCES, strict=True)]
-    )
+    chances = np.array(CHANCES)
+    if not redraw:
+        chances[TRACES.index("redrawn")] = 0
     for _ in range(1 if rng.random() < 0.6 else 2):
         kind = int(rng.choice(len(TRACES), p=chances / chances.sum()))
         level = float(rng.uniform(0.1, 1.0))
@@ -67,8 +67,7 @@ def _apply(rng: np.random.Generator, pixels: Pixels, kind: int, level: float) ->
         return compress_jpeg(pixels, int(98 - 58 * level), SUBSAMPLING[int(rng.integers(len(SUBSAMPLING)))])
     if kind == 4:
         return draw_again(rng, pixels)
-    blurred = cv2.GaussianBlur(pixels, (0, 0), 1.2)
-    return np.asarray(cv2.addWeighted(pixels, 1 + 2.5 * level, blurred, -2.5 * level, 0))
+    return sharpen(pixels, 2.5 * level, 1.2)
 
 
 def _resample(rng: np.random.Generator, pixels: Pixels, factor: float) -> Pixels:
@@ -85,14 +84,14 @@ Traces as such must not tell the two kinds of windows apart, only that they diff
 """
 
 
-def draw_traces(rng: np.random.Generator, library: PhotoLibrary, side: int, alone: float = 0.0) -> TraceSample:
-    """Draw one window, with chance `alone` of one history, otherwise of two.
+def draw_traces(rng: np.random.Generator, library: PhotoLibrary, side: int, authentic: float = 0.0) -> TraceSample:
+    """Draw one window, with chance `authentic` of one history, otherwise of two.
 
     Often the second region also shows another picture; a third of all windows end with one light compression.
     """
-    if alone and rng.random() < alone:
+    if authentic and rng.random() < authentic:
         return _one_history(rng, library, side)
-    window = _cut(rng, library, "document" if rng.random() < 0.15 else "nature", side)
+    window = _cut_any(rng, library, side)
     other = _cut(rng, library, "nature", side) if rng.random() < 0.5 else window
     shape = (blob, ellipse, rectangle)[int(rng.integers(3))]
     mask = shape(rng, (side, side), float(rng.uniform(0.04, 0.4)))
@@ -108,11 +107,15 @@ def draw_traces(rng: np.random.Generator, library: PhotoLibrary, side: int, alon
 
 
 def _one_history(rng: np.random.Generator, library: PhotoLibrary, side: int) -> TraceSample:
-    window = _cut(rng, library, "document" if rng.random() < 0.15 else "nature", side)
+    window = _cut_any(rng, library, side)
     strength = np.zeros(len(TRACES), np.float32)
     if rng.random() < PROCESSED_ALONE:
         window, strength = process(rng, window, redraw=False)  # what is drawn again as a whole is a forgery
     return TraceSample(_finish(rng, window), np.zeros((side, side), np.uint8), strength, strength)
+
+
+def _cut_any(rng: np.random.Generator, library: PhotoLibrary, side: int) -> Pixels:
+    return _cut(rng, library, "document" if rng.random() < 0.15 else "nature", side)
 
 
 def _cut(rng: np.random.Generator, library: PhotoLibrary, domain: str, side: int) -> Pixels:
